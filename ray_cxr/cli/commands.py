@@ -1,0 +1,147 @@
+"""The commands that do the work. Heavy imports wait until a command needs them, so that help comes at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ray_cxr.cli.arguments import JobFile, Json, Overrides
+from ray_cxr.cli.output import number, output, table
+from ray_cxr.config import to_yaml
+from ray_cxr.console import ConsoleProgress
+from ray_cxr.job import Job, load_job
+from ray_cxr.storage import Folder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run: the `out` of its job.")]
+
+
+def demo(
+    out: Annotated[str, typer.Option(help="Directory for everything that the demonstration makes.")] = "demo",
+    json_: Json = False,
+) -> None:
+    """Draw phantom films, prepare, train on 2 workers, test, and write a report. No data, no network, no GPU."""
+    from ray_cxr.cli.demo import run_demo
+
+    run_demo(Path(out))
+
+
+def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:
+    """Turn a source into a data set: label table, film store, split by patient, shards; print the leak check."""
+    settings = load_job(job, overrides or ())
+    manifest = run_prepare(settings)
+    result = {"dataset": Folder(settings.dataset).url} | {
+        k: manifest[k] for k in ("fingerprint", "films_fingerprint", "protocol", "splits", "leak_check", "refused", "sources")
+    }  # fmt: skip
+    output().result(result, [_split_table(manifest), f"data set: {result['dataset']}"])
+
+
+def train(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:
+    """Fine-tune on the training split, choose the best epoch on the validation split; go on where a run was cut."""
+    settings = load_job(job, overrides or ())
+    metrics = run_train(settings)
+    run = Folder(settings.out).url
+    lines = [
+        f"best epoch {metrics['epoch']}: validation mean AUROC {number(metrics['mean_auroc'])}",
+        f"run: {run}",
+    ]
+    output().result({"out": run, **metrics}, lines)
+
+
+def evaluate(
+    run: RunDirectory,
+    dataset: Annotated[str | None, typer.Option(help="The run's data set, where it has moved.")] = None,
+    json_: Json = False,
+) -> None:
+    """Open the test split, score it once with the run's best model, and write the report."""
+    metrics, report = run_evaluate(Folder(run), dataset)
+    output().result(
+        {"out": Folder(run).url, "report": report, **metrics}, [_metrics_table(metrics), f"report: {report}"]
+    )
+
+
+def predict(
+    run: RunDirectory,
+    films: Annotated[
+        list[str], typer.Argument(metavar="FILMS...", help="PNG or JPEG files, or folders of them.")
+    ],
+    out: Annotated[str, typer.Option("--out", metavar="P", help="Table to write: .parquet or .csv.")],
+    json_: Json = False,
+) -> None:
+    """Score new films with a trained model."""
+    from ray_cxr.evaluate.predict import predict as predict_films
+
+    with ConsoleProgress() as progress:
+        scored = predict_films(Folder(run), films, out, progress.start, progress.advance)
+        refused = scored.loc[scored["refused"] != "", "refused"]
+        for row, reason in refused.items():
+            progress.say(f"film {row} of the table (from 0) is refused: {reason}")
+    result = {"out": str(Path(out).resolve()), "films": len(scored), "refused": len(refused)}
+    output().result(result, [f"{len(scored) - len(refused)} films scored, {len(refused)} refused: {out}"])
+
+
+def run_prepare(settings: Job) -> dict[str, Any]:
+    """`prepare` with progress; gives the manifest."""
+    from ray_cxr.ray_session import ray_session
+    from ray_cxr.shards.prepare import prepare as prepare_dataset
+
+    with ConsoleProgress() as progress, ray_session(workers=0):
+        return prepare_dataset(settings, progress)
+
+
+def run_train(settings: Job) -> dict[str, Any]:
+    """`train` with progress; gives the validation metrics of the best epoch."""
+    from ray_cxr.ray_session import ray_session
+    from ray_cxr.train.fit import fit
+
+    with ConsoleProgress() as progress:
+        progress.say(f"training in {Folder(settings.out)}")
+        if settings.train.workers == 0:
+            fit(settings, to_yaml(settings), progress.show_training)
+        else:
+            with ray_session(settings.train.workers):
+                fit(settings, to_yaml(settings), progress.show_training)
+    run = Folder(settings.out)
+    name = "metrics-validation.json" if run.exists("metrics-validation.json") else "metrics.json"
+    metrics: dict[str, Any] = run.read_json(name)
+    return metrics
+
+
+def run_evaluate(run: Folder, dataset: str | None) -> tuple[dict[str, Any], str]:
+    """`evaluate` with progress and report; gives the test metrics and the report's path."""
+    from ray_cxr.evaluate.evaluate import evaluate_run
+    from ray_cxr.report.write import write_report
+
+    with ConsoleProgress() as progress:
+        evaluation = evaluate_run(run, dataset, progress.start, progress.advance)
+    write_report(run, evaluation)
+    return evaluation.metrics, (run / "report").full("index.html")
+
+
+def _split_table(manifest: dict[str, Any]) -> Table:
+    splits = manifest["splits"]
+    rows: list[list[object]] = [
+        ["films", *(s["images"] for s in splits.values())],
+        ["patients", *(s["patients"] for s in splits.values())],
+    ]
+    rows += [[f"{f} (positive)", *(s["positives"][f] for s in splits.values())] for f in manifest["findings"]]
+    return table("Splits", ["", *splits], rows)
+
+
+def _metrics_table(metrics: dict[str, Any]) -> Table:
+    rows: list[list[object]] = [
+        [
+            f,
+            f"{metrics['positives'][f]} / {metrics['labelled'][f]}",
+            number(a),
+            number(metrics["average_precision"][f]),
+        ]
+        for f, a in metrics["auroc"].items()
+    ]
+    rows.append(["mean", "", number(metrics["mean_auroc"]), number(metrics["mean_average_precision"])])
+    title = f"Test split: {metrics['films']} films of {metrics['patients']} patients, opened {metrics['test_openings']}×"
+    return table(title, ["finding", "positive / labelled", "AUROC", "average precision"], rows)

@@ -1,0 +1,75 @@
+"""`ray-cxr`: the commands, their exit codes, and how their errors are told.
+
+Exit 0 done; 2 bad input or settings; 3 refused for safety; 1 anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from ray_cxr import __version__
+from ray_cxr.cli import commands, doctor, settings
+from ray_cxr.cli.output import Output, output, use_output
+from ray_cxr.errors import RayCxrError
+
+app = typer.Typer(
+    name="ray-cxr",
+    help="Train, search and test chest X-ray classifiers on Ray, with patient-safe splits.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.command()(commands.demo)
+app.command()(commands.prepare)
+app.command()(commands.train)
+app.command()(commands.evaluate)
+app.command()(commands.predict)
+app.command()(doctor.doctor)
+app.add_typer(settings.app, name="config")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        output().result({"version": __version__}, [__version__])
+        raise typer.Exit
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line; gives its exit code. A user's mistake is a sentence, never a traceback."""
+    with Output(as_json="--json" in arguments) as out:
+        use_output(out)
+        try:
+            app(list(arguments), prog_name="ray-cxr")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+            if code and out.as_json and not out.written:
+                out.result({"error": "the command line cannot be understood; see stderr", "exit_code": code})
+            return code
+        except RayCxrError as error:
+            out.failure(error.message, error.exit_code)
+            return error.exit_code
+        except KeyboardInterrupt:
+            out.failure("interrupted; the same command goes on from what is done", 1)
+            return 1
+        except Exception as error:  # noqa: BLE001  a bug, or the machine: its place must be told, on stderr
+            traceback.print_exc()
+            out.failure(f"unexpected {type(error).__name__}: {error}", 1)
+            return 1
+    return 0
+
+
+def main() -> None:
+    """The console script."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of libraries that wait for nothing any more must not hold the process back.
+    os._exit(code)

@@ -1,0 +1,180 @@
+"""Reads a job file and dotted overrides into settings, and turns what is wrong into sentences."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ray_cxr.errors import InputError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def read_settings(cls: type[S], path: str | Path | None, overrides: Sequence[str] = ()) -> S:
+    """The settings of the YAML file at `path` (None: the defaults) with `overrides` on top.
+
+    Each override is `dotted.key=value`, the value read as YAML; a number steps into a list
+    (`source.0.images=films`). Raises InputError with one sentence per problem.
+    """
+    raw = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        return cls.model_validate(raw)
+    except ValidationError as error:
+        raise InputError("\n".join(_sentences(cls, error))) from None
+
+
+def to_yaml(settings: BaseModel) -> str:
+    """The effective settings as YAML, in the order of their declaration."""
+    text: str = yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"job file {str(path)!r} does not exist; give the path of a YAML job file."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"job file {str(path)!r} cannot be read as UTF-8 text: {error}.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise InputError(f"job file {str(path)!r} is not valid YAML{where}: {problem}.") from None
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        kind = type(raw).__name__
+        raise InputError(f"job file {str(path)!r} must hold settings as `key: value`, but holds a {kind}.")
+    return raw
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"override {override!r} must look like key=value, for example train.epochs=3.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override {override!r}: the value is not valid YAML; quote it.") from None
+    node: Any = raw
+    parts = key.strip().split(".")
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(node, list):
+            node = _into_list(node, part, override, last=last, value=value)
+        elif isinstance(node, dict):
+            if last:
+                node[part] = value
+            else:
+                if node.get(part) is None:
+                    node[part] = {}
+                node = node[part]
+        else:
+            above = ".".join(parts[:depth])
+            raise InputError(f"override {override!r}: {above} is a plain value, nothing lies below it.")
+
+
+def _into_list(node: list[Any], part: str, override: str, *, last: bool, value: Any) -> Any:
+    if not part.isdigit() or int(part) >= len(node):
+        raise InputError(
+            f"override {override!r}: {part!r} must be a position from 0 to {len(node) - 1} here."
+        )
+    if last:
+        node[int(part)] = value
+    return node[int(part)]
+
+
+def _sentences(cls: type[BaseModel], error: ValidationError) -> list[str]:
+    """One sentence per setting that is wrong; a setting of several types fails once for each."""
+    found: dict[str, list[str]] = {}
+    for problem in error.errors():
+        name, sentence = _sentence(cls, problem)
+        found.setdefault(name, []).append(sentence)
+    return [
+        parts[0] if len(parts) == 1 else f"{parts[0].rstrip('.')}, or{parts[1].partition(', but')[2]}"
+        for parts in found.values()
+    ]
+
+
+def _sentence(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
+    """The dotted name of a setting, and what is wrong with it."""
+    model, names = _model_at(cls, error["loc"])
+    dotted = ".".join(names)
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return dotted, _unknown(cls, model, names)
+    if kind == "missing":
+        doc = model.model_fields[names[-1]].description if names[-1] in model.model_fields else None
+        return dotted, f"{dotted}: this setting is required" + (
+            f" ({doc.strip().rstrip('.')})." if doc else "."
+        )
+    if kind == "union_tag_not_found":
+        return dotted, f"{dotted}: the key `kind`, which says what this is, is missing."
+    if kind == "union_tag_invalid":
+        return dotted, f"{dotted}.kind: got {context['tag']!r}, but allowed are {context['expected_tags']}."
+    # A validator of ours writes the whole sentence; pydantic would prefix it.
+    message = error["msg"].removeprefix("Value error, ").rstrip(".")
+    if kind == "value_error":
+        return dotted, f"{dotted}: {message}." if dotted else f"{message}."
+    return dotted, f"{dotted}: got {error['input']!r}, but {message[0].lower()}{message[1:]}."
+
+
+def _unknown(cls: type[BaseModel], model: type[BaseModel], names: list[str]) -> str:
+    key, here = names[-1], list(model.model_fields)
+    near = difflib.get_close_matches(key, here, n=1, cutoff=0.6)
+    prefix = ".".join(names[:-1])
+    if near:
+        suggestion = f"{prefix}.{near[0]}" if prefix else near[0]
+        return f"{'.'.join(names)}: unknown setting; did you mean {suggestion}?"
+    leaves = dict(_dotted(cls))
+    close = difflib.get_close_matches(key, list(leaves), n=1, cutoff=0.75)
+    if close:
+        return f"{'.'.join(names)}: unknown setting; did you mean {leaves[close[0]]}?"
+    return f"{'.'.join(names)}: unknown setting; known here: {', '.join(here)}."
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every settings class that an annotation (Optional, list, union, Annotated) may hold."""
+    if get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+
+
+def _model_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
+    """The settings class that the last part of an error's place lies in, and the place without union tags."""
+    model, names, options = cls, list[str](), [cls]
+    for depth, part in enumerate(loc):
+        tags = {str(o.model_fields["kind"].default): o for o in options if "kind" in o.model_fields}
+        if part in tags and len(options) > 1:
+            model = tags[str(part)]
+            options = [model]
+        elif not options:
+            continue  # a name of pydantic's own for one type of several that a plain value may have
+        else:
+            names.append(str(part))
+            if part in model.model_fields:
+                options = list(_models_in(model.model_fields[str(part)].annotation))
+                if len(options) == 1 and depth < len(loc) - 1:
+                    model = options[0]
+    return model, names
+
+
+def _dotted(cls: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(last name, dotted name) of every setting below `cls`."""
+    for name, field in cls.model_fields.items():
+        yield name, prefix + name
+        for model in _models_in(field.annotation):
+            yield from _dotted(model, f"{prefix}{name}.")

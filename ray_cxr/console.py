@@ -1,0 +1,87 @@
+"""What a person sees while a command runs: bars on a terminal, plain lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_PLAIN_INTERVAL_S = 5.0
+
+
+class ConsoleProgress:
+    """Counts of films, notes, and the events of a training."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bars = self._console.is_terminal
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._what, self._total, self._done, self._shown = "", 0, 0, 0.0
+
+    def __enter__(self) -> ConsoleProgress:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._finish()
+
+    def start(self, what: str, total: int) -> None:
+        """Begins to count `total` of something; the count before is finished."""
+        self._finish()
+        self._what, self._total, self._done, self._shown = what, total, 0, time.monotonic()
+        if self._bars:
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"), console=self._console, transient=True,
+            )  # fmt: skip
+            self._progress.start()
+            self._task = self._progress.add_task(what, total=total, note="")
+
+    def advance(self, count: int) -> None:
+        self._set(self._done + count, "")
+
+    def say(self, line: str) -> None:
+        """One line of text, which stays."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def show_training(self, event: dict[str, Any]) -> None:
+        """An event of `Worker.report`: a step, an epoch or a note."""
+        if event["kind"] == "note":
+            self.say(event["text"])
+        elif event["kind"] == "step":
+            what = f"epoch {event['epoch']}"
+            if self._what != what:
+                self.start(what, event["steps"])
+            self._set(event["step"], f"loss {event['loss']:.3f}, {event['images_per_s']:.0f} films/s")
+        else:
+            self._finish()
+            best = ", best so far" if event["best"] else ""
+            self.say(
+                f"epoch {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, validation loss "
+                f"{event['validation_loss']:.4f}, mean AUROC {event['mean_auroc']:.4f}{best} "
+                f"({event['images_per_s']:.0f} films/s)"
+            )
+
+    def _set(self, done: int, note: str) -> None:
+        self._done = done
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, note=note)
+        elif not self._bars and time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
+            self._shown = time.monotonic()
+            self.say(f"{self._what}: {done} of {self._total}{', ' + note if note else ''}")
+
+    def _finish(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = self._task = None
+        if self._what and self._done and not self._what.startswith("epoch"):
+            self.say(f"{self._what}: {self._done} of {self._total} done")
+        self._what, self._done = "", 0
+
+
+def warn(line: str) -> None:
+    """A line on stderr, for what is no progress."""
+    print(line, file=sys.stderr)

@@ -1,0 +1,31 @@
+"""Errors that a person can act on, each with the exit code that the command line ends with.
+
+All of them pickle with their fields, because they cross process borders (Ray tasks, training workers).
+"""
+
+from __future__ import annotations
+
+
+class RayCxrError(Exception):
+    """Anything that went wrong and is worth one sentence (exit code 1)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[RayCxrError], tuple[str]]:
+        return (type(self), (self.message,))
+
+
+class InputError(RayCxrError):
+    """Bad input or settings: the user can mend it (exit code 2)."""
+
+    exit_code = 2
+
+
+class RefusedError(RayCxrError):
+    """Refused for safety: a patient leak, another protocol, an unknown checkpoint (exit code 3)."""
+
+    exit_code = 3

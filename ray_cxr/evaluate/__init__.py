@@ -1,0 +1,1 @@
+"""Stage 9: the test split is opened, counted, scored once; new films are scored."""

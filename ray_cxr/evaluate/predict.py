@@ -1,0 +1,120 @@
+"""`predict RUN FILMS --out P`: scores films that were never in a data set.
+
+Reads: PNG and JPEG files, and `best/`. Writes: a Parquet or CSV table, a row per film.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ray_cxr.axes import Pixels
+from ray_cxr.errors import InputError
+from ray_cxr.films.read import MAX_BYTES, SUFFIXES, FilmRefused, read_film, resize_square
+from ray_cxr.model.build import ChestModel
+from ray_cxr.model.saved import ModelCard, load_model
+from ray_cxr.storage import Folder
+from ray_cxr.stream.augment import shrink
+from ray_cxr.train.scoring import probabilities
+
+_BATCH = 64
+
+
+def predict(
+    run: Folder,
+    films: Sequence[str],
+    out: str,
+    start: Callable[[str, int], None],
+    advance: Callable[[int], None],
+) -> pd.DataFrame:
+    """Scores the films and writes the table: `image_id`, `prob_<finding>` …, `refused` (reason, or empty).
+
+    A film that cannot be used has no probabilities and a reason. InputError if none can be used.
+    """
+    target = Path(out)
+    if target.suffix not in (".csv", ".parquet"):
+        raise InputError(f"--out: got {out!r}, but the name must end in .csv or .parquet.")
+    found = list_films(films)
+    model, card = load_model(run / "best")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    start("films", len(found))
+    table = _score(model.to(device), card, found, device, advance)
+    if (table["refused"] != "").all():
+        reasons = "; ".join(sorted(table["refused"].unique()))
+        raise InputError(f"FILMS: none of the {len(found)} films can be used ({reasons}).")
+    Folder(target.absolute().parent).write_bytes(target.name, _table_bytes(table, target.suffix))
+    return table
+
+
+def list_films(places: Sequence[str]) -> list[tuple[str, Path]]:
+    """(image id, path) of the films: files as given, folders searched for PNG and JPEG. InputError if there are none.
+
+    The image id is the path below the folder given, or the file's name.
+    """
+    found: list[tuple[str, Path]] = []
+    for place in places:
+        path = Path(place)
+        if path.is_file():
+            found.append((path.name, path))
+        elif path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found += [(p.relative_to(path).as_posix(), p) for p in files]
+        else:
+            raise InputError(f"FILMS: {place!r} is neither a file nor a folder.")
+    if not found:
+        raise InputError(f"FILMS: no {', '.join(SUFFIXES)} file in {', '.join(map(repr, places))}.")
+    ids = [i for i, _ in found]
+    if len(set(ids)) < len(ids):
+        found = [(str(p), p) for _, p in found]
+    return found
+
+
+def _score(
+    model: ChestModel, card: ModelCard, films: list[tuple[str, Path]], device: torch.device,
+    advance: Callable[[int], None],
+) -> pd.DataFrame:  # fmt: skip
+    scores = np.full((len(films), len(card.findings)), np.nan)
+    reasons = [""] * len(films)
+    with ThreadPoolExecutor(os.cpu_count()) as pool, torch.inference_mode():
+        for first in range(0, len(films), _BATCH):
+            chunk = films[first : first + _BATCH]
+            loaded = list(pool.map(lambda film: _load(film[1], card), chunk))
+            used = [first + i for i, film in enumerate(loaded) if not isinstance(film, str)]
+            for i, film in enumerate(loaded):
+                reasons[first + i] = film if isinstance(film, str) else ""
+            pixels = [film for film in loaded if not isinstance(film, str)]
+            if pixels:
+                logits = model(torch.from_numpy(np.stack(pixels)).to(device)).float().cpu().numpy()
+                scores[used] = probabilities(logits)
+            advance(len(chunk))
+    table = pd.DataFrame({"image_id": [i for i, _ in films]})
+    table[[f"prob_{f}" for f in card.findings]] = scores
+    return table.assign(refused=reasons)
+
+
+def _load(path: Path, card: ModelCard) -> Pixels | str:
+    """The film as in training, stored size first, or the reason why not."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return f"file larger than {MAX_BYTES // 2**20} MiB"
+        film = read_film(path.read_bytes())
+    except FilmRefused as reason:
+        return str(reason)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
+    return shrink(resize_square(film, card.stored_px), card.image_px)
+
+
+def _table_bytes(table: pd.DataFrame, suffix: str) -> bytes:
+    if suffix == ".csv":
+        return table.to_csv(index=False).encode()
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Stage 6: any timm backbone with one output per finding; its weights, freezing, normalisation and file."""

@@ -1,0 +1,84 @@
+"""The model's file: `model.safetensors` (timm's names) and `model.json`, which says how to use it.
+
+What is loaded is checked: the hash of the weights, the findings, every name and shape.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from ray_cxr.errors import RefusedError
+from ray_cxr.model.build import ChestModel, Normalisation, build_model
+from ray_cxr.storage import Folder
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """`model.json` without the hash: all that is needed to score a film as in training."""
+
+    backbone: str
+    findings: list[str]
+    image_px: int
+    stored_px: int
+    """Side to which a film is resized first, as in the data set."""
+    normalisation: Normalisation
+    fingerprint: str
+    protocol: str
+    epoch: int
+    mean_auroc: float
+    calibration: dict[str, Any] | None = None
+
+
+def save_model(folder: Folder, model: ChestModel, card: ModelCard) -> str:
+    """Writes both files, the description last; gives the sha256 of the weights."""
+    data = save_tensors(
+        {name: t.detach().cpu().contiguous() for name, t in model.network.state_dict().items()}
+    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    folder.write_bytes("model.safetensors", data)
+    folder.write_json("model.json", {"format": FORMAT, **asdict(card), "weights_sha256": sha256})
+    return sha256
+
+
+def load_model(folder: Folder) -> tuple[ChestModel, ModelCard]:
+    """The model and its description. Raises RefusedError where they are missing, damaged or of another model."""
+    card, sha256 = _read_card(folder)
+    data = folder.read_bytes("model.safetensors") if folder.exists("model.safetensors") else b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise RefusedError(
+            f"{folder}/model.safetensors is not the file that model.json describes (missing, damaged or exchanged); "
+            "restore it or train again."
+        )
+    model = build_model(card.backbone, len(card.findings), card.image_px, card.normalisation)
+    try:
+        model.network.load_state_dict(load_tensors(data), strict=True)
+    except (RuntimeError, SafetensorError) as error:
+        raise RefusedError(
+            f"{folder}: the weights do not fit {card.backbone} ({str(error).splitlines()[0]})."
+        ) from None
+    model.eval()
+    return model, card
+
+
+def _read_card(folder: Folder) -> tuple[ModelCard, str]:
+    try:
+        raw = folder.read_json("model.json")
+        if raw.pop("format") != FORMAT:
+            raise ValueError("another format")
+        sha256 = str(raw.pop("weights_sha256"))
+        norm = raw.pop("normalisation")
+        normalisation = Normalisation(norm["kind"], tuple(norm["mean"]), tuple(norm["std"]))
+        return ModelCard(normalisation=normalisation, **raw), sha256
+    except FileNotFoundError:
+        raise RefusedError(f"{folder} holds no trained model (no model.json); train first.") from None
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RefusedError(f"{folder}/model.json cannot be used ({error}); train again.") from None

@@ -1,0 +1,1 @@
+"""Stage 10: the test report, one self-contained HTML file."""

@@ -1,0 +1,113 @@
+"""Opens a prepared data set, and checks it again: patients, fingerprint, shards.
+
+Reads: `manifest.json`, `index.parquet` and the names of the shards of the splits asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ray_cxr.axes import Labels, Rows
+from ray_cxr.errors import InputError
+from ray_cxr.films.codec import Codec
+from ray_cxr.shards.manifest import fingerprint
+from ray_cxr.splits.leak import check_leaks, refuse_leak
+from ray_cxr.storage import Folder
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened data set. `index` holds every film, also of splits that were not asked for, without pixels."""
+
+    folder: Folder
+    manifest: dict[str, Any]
+    index: pd.DataFrame
+
+    @property
+    def findings(self) -> list[str]:
+        return list(self.manifest["findings"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def image_px(self) -> int:
+        return int(self.manifest["image_px"])
+
+    @property
+    def codec(self) -> Codec:
+        codec: Codec = self.manifest["codec"]
+        return codec
+
+    def rows(self, split: str) -> Rows:
+        """Row numbers in the index of a split's films, in shard order."""
+        return np.flatnonzero(self.index["split"].to_numpy() == split)
+
+    def labels(self, findings: Sequence[str]) -> Labels:
+        """[N, F] float32 of all films of the index."""
+        return self.index[list(findings)].to_numpy(np.float32)
+
+
+def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
+    """Opens a data set for work on `splits`. The shards of other splits are neither needed nor looked at.
+
+    Raises InputError (not a data set, changed or incomplete) and RefusedError (patients shared).
+    """
+    folder = Folder(url)
+    if not folder.exists("manifest.json"):
+        hint = "its preparation has not ended; run `ray-cxr prepare` again" if folder.exists("films") else (
+            "run `ray-cxr prepare` first"
+        )  # fmt: skip
+        raise InputError(f"dataset: {url!r} holds no prepared data set (no manifest.json); {hint}.")
+    try:
+        manifest = folder.read_json("manifest.json")
+        index = pd.read_parquet(io.BytesIO(folder.read_bytes("index.parquet")))
+    except (json.JSONDecodeError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"dataset: {url!r} cannot be read ({reason}); prepare it again.") from None
+    refuse_leak(check_leaks(index))
+    if fingerprint(index, manifest["findings"], manifest["films_fingerprint"]) != manifest["fingerprint"]:
+        raise InputError(
+            f"dataset: index.parquet of {url!r} is not the one that its manifest describes (films, labels or split "
+            "were changed); prepare the data set again."
+        )
+    dataset = Dataset(folder, manifest, index)
+    for split in splits:
+        _check_shards(dataset, split, url)
+    return dataset
+
+
+def _check_shards(dataset: Dataset, split: str, url: str) -> None:
+    rows = dataset.rows(split)
+    if not len(rows):
+        raise InputError(
+            f"dataset: {url!r} has no films in its {split} split; prepare it with a larger split.{split}."
+        )
+    named = dataset.index["shard"].iloc[rows].unique()
+    there = {f"shards/{split}/{name}" for name in (dataset.folder / f"shards/{split}").names()}
+    missing = sorted(set(named) - there)
+    if missing:
+        raise InputError(
+            f"dataset: {url!r} lacks {missing[0]} ({len(missing)} shards are missing); prepare the data set again."
+        )
+
+
+def check_findings(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+    """The findings to work on: all of the data set's, or those asked for, in the order asked for."""
+    if wanted is None:
+        return dataset.findings
+    unknown = [f for f in wanted if f not in dataset.findings]
+    if unknown:
+        raise InputError(
+            f"findings: {unknown[0]!r} is not in the data set, which has {', '.join(dataset.findings)}; "
+            "prepare it with this finding, or leave it out."
+        )
+    return list(wanted)

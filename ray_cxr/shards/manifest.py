@@ -1,0 +1,60 @@
+"""What a data set says of itself: fingerprints, counts per split, pixel statistics. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ray_cxr.splits.leak import SPLITS
+
+
+def films_fingerprint(index: pd.DataFrame, image_px: int) -> str:
+    """sha256 of the pixels: which films, at which size, decoded to what."""
+    rows = sorted(zip(index["image_id"], index["pixel_sha256"], strict=True))
+    return _digest([f"image_px={image_px}"], (f"{i}\t{h}" for i, h in rows))
+
+
+def fingerprint(index: pd.DataFrame, findings: list[str], films: str) -> str:
+    """sha256 of films, labels, patients and split: what results rest on."""
+    labels = index[findings].to_numpy(np.float32)
+    rows = (
+        f"{image_id}\t{patient}\t{split}\t{','.join('' if np.isnan(v) else str(int(v)) for v in row)}"
+        for image_id, patient, split, row in zip(
+            index["image_id"], index["patient_id"], index["split"], labels, strict=True
+        )
+    )
+    return _digest([films, *findings], sorted(rows))
+
+
+def split_counts(index: pd.DataFrame, findings: list[str]) -> dict[str, dict[str, Any]]:
+    """images, patients, and per finding positives and labelled films, of each split."""
+    counts = {}
+    for name in SPLITS:
+        films = index[index["split"] == name]
+        labels = films[findings]
+        counts[name] = {
+            "images": len(films),
+            "patients": int(films["patient_id"].nunique()),
+            "positives": {f: int((labels[f] == 1).sum()) for f in findings},
+            "labelled": {f: int(labels[f].notna().sum()) for f in findings},
+        }
+    return counts
+
+
+def pixel_statistics(facts: pd.DataFrame, image_px: int) -> dict[str, float]:
+    """Mean and standard deviation (0..1) of the pixels of these films."""
+    pixels = len(facts) * image_px**2
+    mean = facts["pixel_sum"].sum() / pixels
+    variance = max(facts["pixel_square_sum"].sum() / pixels - mean**2, 0.0)
+    return {"mean": float(mean / 255), "std": float(np.sqrt(variance) / 255)}
+
+
+def _digest(head: Iterable[str], rows: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in (*head, *rows):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()

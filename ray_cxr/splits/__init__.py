@@ -1,0 +1,1 @@
+"""Stage 3: patients are dealt out to test, validation and training, in this order."""

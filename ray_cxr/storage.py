@@ -1,0 +1,108 @@
+"""Folders that are a local path or a URL (`memory://`, `s3://`, whatever fsspec knows), with safe writes.
+
+A local write goes to a temporary name first and is renamed when it is whole and on disk; on object stores a
+put is all or nothing already. So a reader sees a file either whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any, cast
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from ray_cxr.errors import InputError
+
+
+class Folder:
+    """A folder at a local path or URL. Pickles as its URL, so it can be sent to workers."""
+
+    def __init__(self, url: str | Path) -> None:
+        text = str(url)
+        try:
+            self.fs, self.path = fsspec.core.url_to_fs(text)
+        except (ImportError, ValueError) as error:
+            raise InputError(
+                f"folder {text!r} cannot be opened: {error}; use a local path or a known URL."
+            ) from None
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self.url = os.path.abspath(self.path) if self.is_local else text.rstrip("/")
+        if self.is_local:
+            self.path = self.url
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return (Folder, (self.url,))
+
+    def __truediv__(self, name: str) -> Folder:
+        return Folder(f"{self.url}/{name}")
+
+    def __str__(self) -> str:
+        return self.url
+
+    def full(self, name: str) -> str:
+        """The path of `name` in this folder, as the file system below understands it."""
+        return f"{self.path.rstrip('/')}/{name}"
+
+    def exists(self, name: str = "") -> bool:
+        return bool(self.fs.exists(self.full(name) if name else self.path))
+
+    def names(self) -> list[str]:
+        """The names directly in this folder, sorted; empty if there is no such folder."""
+        if not self.exists():
+            return []
+        self.fs.invalidate_cache(self.path)
+        found = cast(list[str], self.fs.ls(self.path, detail=False))
+        return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in found)
+
+    def open(self, name: str) -> IO[bytes]:
+        return cast(IO[bytes], self.fs.open(self.full(name), "rb"))
+
+    def read_bytes(self, name: str) -> bytes:
+        with self.open(name) as file:
+            return file.read()
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes `name` so that it is there whole or not at all, also after a power cut."""
+        target = self.full(name)
+        if not self.is_local:
+            self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+            self.fs.pipe_file(target, data)
+            return
+        directory = os.path.dirname(target)
+        os.makedirs(directory, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=directory, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_UMASK)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def write_json(self, name: str, value: Any) -> None:
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+        self.write_bytes(name, text.encode() + b"\n")
+
+    def remove(self, name: str) -> None:
+        """Removes a file or folder below this one; nothing happens if it is not there."""
+        if self.exists(name):
+            self.fs.rm(self.full(name), recursive=True)
+
+
+def _read_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_UMASK = _read_umask()

@@ -1,0 +1,146 @@
+"""The collate step of a worker: encoded films in, decoded and augmented batches out, on threads of its own.
+
+Reads: Arrow tables of encoded films in the order of a `RankWork`. Gives: a `Batch` per step.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from ray_cxr.axes import Pixels, Rows
+from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.films.codec import Codec, decode
+from ray_cxr.stream.augment import Augmentation, augment, draw_augmentation, shrink
+from ray_cxr.stream.plan import RankWork
+
+T = TypeVar("T")
+_READY_BATCHES = 8
+"""Decoded batches that wait at most for the model."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rank's films of one step: pixels [B, H, W] uint8, rows [B] of the index."""
+
+    pixels: Pixels
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Decodes and augments; the same films give the same pixels on any worker.
+
+    rows: index row of each position of the layout. augmentation_seed: None for no augmentation.
+    """
+
+    rows: Rows
+    codec: Codec
+    image_px: int
+    augmentation_seed: int | None
+    threads: int
+
+    def batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
+        """A batch per step of `work`, decoded ahead in the background."""
+        return ahead(lambda: self._batches(tables, work), _READY_BATCHES)
+
+    def _batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
+        positions, taken = work.positions, 0
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            for films in _regroup(tables, work.step_sizes):
+                here = slice(taken, taken + len(films))
+                taken += len(films)
+                rows = self.rows[positions[here]]
+                yield Batch(self._decode(pool, films, rows, work.copies[here], work.epoch), rows)
+        if taken != len(positions):
+            raise RayCxrError(
+                f"the stream gave {taken} films of {len(positions)} planned; start again to resume."
+            )
+
+    def _decode(
+        self, pool: ThreadPoolExecutor, films: pa.Array, rows: Rows, copies: Rows, epoch: int
+    ) -> Pixels:
+        pixels = np.empty((len(films), self.image_px, self.image_px), np.uint8)
+        drawn = (
+            None
+            if self.augmentation_seed is None
+            else draw_augmentation(self.augmentation_seed, epoch, rows, copies)
+        )
+        # Chunks, since one pool task a film costs a third of the throughput.
+        chunks = np.array_split(np.arange(len(films)), self.threads)
+        list(pool.map(lambda chunk: self._decode_chunk(films, chunk, rows, drawn, pixels), chunks))
+        return pixels
+
+    def _decode_chunk(
+        self, films: pa.Array, chunk: Rows, rows: Rows, drawn: Augmentation | None, out: Pixels
+    ) -> None:
+        for i in chunk.tolist():
+            try:
+                film = decode(films[i].as_py(), self.codec)
+            except ValueError as error:
+                raise InputError(
+                    f"film of index row {rows[i]} cannot be decoded ({error}); prepare the data set again."
+                ) from None
+            out[i] = shrink(film, self.image_px) if drawn is None else augment(film, self.image_px, drawn, i)
+
+
+def _regroup(tables: Iterable[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Array]:
+    """Cuts tables of any length into arrays of encoded films of exactly these sizes."""
+    source = iter(tables)
+    rest: pa.Array = pa.array([], pa.binary())
+    for size in sizes:
+        parts = [rest]
+        while (have := sum(map(len, parts))) < size:
+            table = next(source, None)
+            if table is None:
+                raise RayCxrError(f"the stream ended {size - have} films before the end of a step.")
+            parts.append(table["film"].combine_chunks())
+        joined = pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
+        yield joined[:size]
+        rest = joined[size:]
+
+
+def ahead(make: Callable[[], Iterator[T]], ready: int) -> Iterator[T]:
+    """What the iterator gives, made in a thread up to `ready` items ahead; its error is raised here."""
+    items: queue.Queue[tuple[bool, Any]] = queue.Queue(ready)
+    stop = threading.Event()
+
+    def put(item: tuple[bool, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                items.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            for value in make():
+                if not put((True, value)):
+                    return
+            put((False, None))
+        except BaseException as error:  # noqa: BLE001  carried over to the consumer, who raises it
+            put((False, error))
+
+    thread = threading.Thread(target=run, daemon=True, name="stream")
+    thread.start()
+    try:
+        while True:
+            more, value = items.get()
+            if more:
+                yield value
+            elif value is None:
+                return
+            else:
+                raise value
+    finally:
+        stop.set()
+        thread.join(timeout=10)

@@ -1,0 +1,42 @@
+"""Where the films of one split lie, as the plan needs it: row groups in shard order. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ray_cxr.axes import Rows
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The films of a split in shard order; a film's position here is 0..N-1.
+
+    rows [N]: row numbers in the index. group [N]: number of the row group that holds it, never falling.
+    row_in_group [N]. groups: (shard path, row group in it) by group number.
+    """
+
+    rows: Rows
+    group: Rows
+    row_in_group: Rows
+    groups: list[tuple[str, int]]
+
+    @property
+    def films(self) -> int:
+        return len(self.rows)
+
+
+def split_layout(index: pd.DataFrame, split: str) -> Layout:
+    """The layout of a split, from `index.parquet`."""
+    place = index.loc[index["split"] == split, ["shard", "row_group", "row"]]
+    rows = place.index.to_numpy(np.int64)
+    shards, number = np.unique(place["shard"].to_numpy(str), return_inverse=True)
+    row_group, row = place["row_group"].to_numpy(np.int64), place["row"].to_numpy(np.int64)
+    order = np.lexsort((row, row_group, number))
+    pairs = np.stack([number[order], row_group[order]])
+    starts = np.flatnonzero(np.any(np.diff(pairs, axis=1, prepend=-1), axis=0))
+    group = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
+    groups = [(str(shards[pairs[0, s]]), int(pairs[1, s])) for s in starts]
+    return Layout(rows[order], group, row[order], groups)

@@ -1,0 +1,154 @@
+"""The epoch plan: which films, in which order, in which step, on which rank. Pure: no files, no Ray.
+
+An epoch's order is made of K canonical streams. Each gives batch_size / K films to every step, and a rank serves
+whole streams. So the films of step g are the same for every world size up to K, the number of steps is equal on
+every rank, and shares differ by at most one stream's part. A stream is a stretch of the row groups in an order
+drawn anew for each epoch, shuffled film by film within windows of about WINDOW_FILMS over all streams.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ray_cxr.axes import Rows
+from ray_cxr.errors import InputError
+from ray_cxr.stream.layout import Layout
+
+WINDOW_FILMS = 1024
+"""Films that are read and shuffled together: about 30 MiB of encoded films of 256 px."""
+_FEWEST_STREAMS = 16
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many workers this is."""
+
+    rank: int = 0
+    size: int = 1
+
+
+ALONE = World()
+
+
+def canonical_streams(batch_size: int) -> int:
+    """K: the largest divisor of the batch that is at most 16, or at most an eighth of a batch of more than 128."""
+    limit = max(_FEWEST_STREAMS, batch_size // 8)
+    return max(k for k in range(1, limit + 1) if batch_size % k == 0)
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """One epoch over one split. `streams[k]` are positions in the layout, in order; `copies[k]` their repeats."""
+
+    epoch: int
+    batch_size: int
+    streams: list[Rows]
+    copies: list[Rows]
+
+    @property
+    def per_stream(self) -> int:
+        """Films that a stream gives to a step."""
+        return self.batch_size // len(self.streams)
+
+    @property
+    def films(self) -> int:
+        return sum(map(len, self.streams))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the epoch, on every rank; the last one may be smaller."""
+        return -(-max(map(len, self.streams)) // self.per_stream)
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the whole order: equal plans have equal hashes."""
+        digest = hashlib.sha256(f"{self.batch_size} {len(self.streams)}".encode())
+        for positions, copies in zip(self.streams, self.copies, strict=True):
+            digest.update(len(positions).to_bytes(8, "little") + positions.tobytes() + copies.tobytes())
+        return digest.hexdigest()
+
+    def step_positions(self, step: int, world: World = ALONE) -> Rows:
+        """Positions of a rank's films of a step; with the default world, of the whole step."""
+        b = self.per_stream
+        parts = [self.streams[k][step * b : (step + 1) * b] for k in rank_streams(len(self.streams), world)]
+        return np.concatenate(parts)
+
+    def step_copies(self, step: int, world: World = ALONE) -> Rows:
+        """Which repeat of its film each of `step_positions` is, from 0."""
+        b = self.per_stream
+        parts = [self.copies[k][step * b : (step + 1) * b] for k in rank_streams(len(self.streams), world)]
+        return np.concatenate(parts)
+
+    def steps_per_window(self) -> int:
+        """Steps whose films are read together."""
+        return max(1, WINDOW_FILMS // self.batch_size)
+
+
+def plan_epoch(layout: Layout, batch_size: int, seed: int, epoch: int, fingerprint: str) -> EpochPlan:
+    """The plan of an epoch (counted from 1) without resampling: every film once."""
+    streams = canonical_streams(batch_size)
+    rng = np.random.default_rng([seed, epoch, int(fingerprint[:16], 16)])
+    groups = rng.permutation(len(layout.groups))
+    starts = np.searchsorted(layout.group, groups, side="left")
+    ends = np.searchsorted(layout.group, groups, side="right")
+    sequence = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
+    window = max(1, WINDOW_FILMS // batch_size) * (batch_size // streams)
+    pieces = [_shuffled(piece, window, rng) for piece in np.array_split(sequence, streams)]
+    return EpochPlan(epoch, batch_size, pieces, [np.zeros_like(p) for p in pieces])
+
+
+def _shuffled(piece: Rows, window: int, rng: np.random.Generator) -> Rows:
+    parts = [rng.permutation(piece[s : s + window]) for s in range(0, len(piece), window)]
+    return np.concatenate(parts) if parts else piece
+
+
+def rank_streams(streams: int, world: World) -> range:
+    """The streams that a rank serves: a stretch of them, shares differing by at most one."""
+    return range(streams * world.rank // world.size, streams * (world.rank + 1) // world.size)
+
+
+def check_world_size(workers: int, batch_size: int) -> None:
+    """Raises InputError where there are more workers than streams."""
+    streams = canonical_streams(batch_size)
+    if workers > streams:
+        raise InputError(
+            f"train.workers: got {workers}, but a batch of {batch_size} films is made of {streams} streams, and a "
+            f"worker needs at least one; use at most {streams} workers or a larger stream.batch_size."
+        )
+
+
+@dataclass(frozen=True)
+class RankWork:
+    """What one rank reads, in order: `windows` of positions, cut into steps of `step_sizes` films."""
+
+    windows: list[Rows]
+    copies: NDArray[np.int64]
+    step_sizes: list[int]
+    epoch: int
+
+    @property
+    def positions(self) -> Rows:
+        return np.concatenate(self.windows) if self.windows else np.zeros(0, np.int64)
+
+
+def training_work(plan: EpochPlan, world: World) -> RankWork:
+    """A rank's part of an epoch plan."""
+    steps = [plan.step_positions(g, world) for g in range(plan.steps)]
+    copies = [plan.step_copies(g, world) for g in range(plan.steps)]
+    stride = plan.steps_per_window()
+    windows = [np.concatenate(steps[g : g + stride]) for g in range(0, plan.steps, stride)]
+    return RankWork(windows, np.concatenate(copies), [len(s) for s in steps], plan.epoch)
+
+
+def scoring_work(layout: Layout, batch_size: int, world: World) -> RankWork:
+    """A rank's stretch of a split, in shard order: over all ranks every film exactly once."""
+    first, last = (layout.films * r // world.size for r in (world.rank, world.rank + 1))
+    positions = np.arange(first, last)
+    stride = max(1, WINDOW_FILMS // batch_size) * batch_size
+    windows = [positions[s : s + stride] for s in range(0, len(positions), stride)]
+    sizes = [min(batch_size, len(positions) - s) for s in range(0, len(positions), batch_size)]
+    return RankWork(windows, np.zeros_like(positions), sizes, 0)

@@ -1,0 +1,54 @@
+"""Tables of encoded films by a Ray Data pipeline that this worker builds from its part of the plan.
+
+Ray Train's own data split is not used: it hard-wires equal=True, which drops up to world_size-1 rows
+(ray#63285), and a local shuffle buffer makes ranks run different step counts (ray#66085). Here the plan has
+decided every film before, and Ray Data reads the windows in order, ahead of the model, with back-pressure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from ray_cxr.axes import Rows
+from ray_cxr.errors import RayCxrError
+from ray_cxr.storage import Folder
+from ray_cxr.stream.layout import Layout
+from ray_cxr.stream.read import read_window
+
+READ_TASK_CPUS = 0.25
+"""A read waits for storage more than it computes."""
+_PREFETCHED_WINDOWS = 1
+NO_PROGRESS_TIMEOUT_S = 300
+"""A pipeline that found no CPU says nothing and waits for ever; this makes it an error."""
+
+
+def ray_tables(dataset: Folder, layout: Layout, windows: Sequence[Rows]) -> Iterator[pa.Table]:
+    """A table per window, in order. Needs a running Ray with CPUs that no worker has taken."""
+    reference = ray.put(layout)
+    items = [{"window": n, "positions": w.tobytes()} for n, w in enumerate(windows)]
+
+    def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
+        layout_here: Layout = ray.get(reference)
+        for number, data in zip(batch["window"], batch["positions"], strict=True):
+            table = read_window(dataset, layout_here, np.frombuffer(data, np.int64))
+            yield table.append_column("window", pa.array([number] * table.num_rows))
+
+    pipeline = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        read, batch_size=None, batch_format="numpy", num_cpus=READ_TASK_CPUS
+    )
+    pipeline.context.execution_options.preserve_order = True
+    batches = pipeline.iter_batches(
+        batch_size=None, batch_format="pyarrow", prefetch_batches=_PREFETCHED_WINDOWS
+    )
+    last = 0
+    for table in batches:
+        numbers = table["window"].to_numpy()
+        if len(numbers) and (numbers[0] < last or np.any(np.diff(numbers) < 0)):
+            raise RayCxrError("Ray Data gave windows out of order; this must not happen, please report it.")
+        last = int(numbers[-1]) if len(numbers) else last
+        yield table.select(["film"])

@@ -1,0 +1,40 @@
+"""Settings of the stream stage."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ray_cxr.config import Settings
+
+_NO_FLIP = (
+    "a chest film is never flipped left to right: the flipped film of a normal chest shows dextrocardia, a heart on "
+    "the wrong side, under the label of a normal one; use stream.augmentation=chest-xray (rotation, shift, zoom, "
+    "brightness, contrast)"
+)
+
+
+class StreamSettings(Settings):
+    """How films reach the model."""
+
+    image_px: int = Field(default=224, ge=32, le=2048)
+    """Side in pixels of what the model sees; stored films are resampled to it."""
+    augmentation: Literal["chest-xray", "none"] = "chest-xray"
+    """`chest-xray`: small rotation, shift, zoom, brightness, contrast, drawn anew for every film and epoch."""
+    normalisation: Literal["imagenet", "dataset", "none"] = "imagenet"
+    """`imagenet`: mean and std the backbone was pretrained with; `dataset`: of the training films; `none`: 0..1."""
+    resampling: Literal["none"] = "none"
+    """`none`: every training film once an epoch."""
+    batch_size: int = Field(default=32, ge=1, le=65536)
+    """Films per optimizer step, over all workers and micro-batches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never_flip(cls, raw: Any) -> Any:
+        """Whoever asks for a flip, under whatever name, is told why there is none."""
+        if isinstance(raw, dict):
+            asked = [*map(str, raw), str(raw.get("augmentation", ""))]
+            if any(word in text.lower() for text in asked for word in ("flip", "mirror")):
+                raise ValueError(_NO_FLIP)
+        return raw

@@ -1,0 +1,83 @@
+"""Starts a training: in this process, or with several workers under Ray Train.
+
+Reads and writes what `loop` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_cxr.errors import InputError
+from ray_cxr.loss.bce import class_weights
+from ray_cxr.metrics import metrics_by_finding
+from ray_cxr.model.weights import NAMED_WEIGHTS
+from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
+from ray_cxr.storage import Folder
+from ray_cxr.stream.plan import check_world_size
+from ray_cxr.train.loop import build_classifier, train
+from ray_cxr.train.progress import ProgressFollower
+from ray_cxr.train.run import claim_run
+from ray_cxr.train.settings import Recipe
+from ray_cxr.train.worker import Worker
+
+Show = Callable[[dict[str, Any]], None]
+
+
+def check_recipe(recipe: Recipe) -> Dataset:
+    """Finds now, in seconds, what would fail later in every worker. Raises InputError, RefusedError."""
+    dataset = open_dataset(recipe.dataset, ("train", "validation"))
+    findings = check_findings(dataset, recipe.findings)
+    check_world_size(recipe.train.workers, recipe.stream.batch_size)
+    labels = dataset.labels(findings)
+    class_weights(labels[dataset.rows("train")], findings, recipe.loss.kind)
+    validation = labels[dataset.rows("validation")]
+    if metrics_by_finding(validation, np.zeros(validation.shape), findings)["mean_auroc"] is None:
+        raise InputError(
+            "split.validation: no finding has both positives and negatives among the validation films, so no epoch "
+            "could be called the best; prepare the data set with a larger validation split."
+        )
+    build_classifier(recipe, dataset, len(findings))
+    return dataset
+
+
+def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
+    """Trains, or goes on with, the run of `recipe.out`; True if it had been begun before.
+
+    With workers ≥ 1 Ray must be running. `show` gets the events of `Worker.report`.
+    """
+    dataset = check_recipe(recipe)
+    resumed = claim_run(recipe, config_yaml, dataset)
+    if recipe.train.workers == 0:
+        gpu = torch.cuda.is_available() if recipe.train.gpu == "auto" else recipe.train.gpu
+        if gpu and not torch.cuda.is_available():
+            raise InputError(
+                "train.gpu: got true, but this machine has no usable GPU; use train.gpu=auto or false."
+            )
+        device = torch.device("cuda" if gpu else "cpu")
+        train(recipe, Worker(device=device, threads=os.cpu_count() or 1, report=show))
+        return resumed
+    from ray_cxr.train.ray_trainer import fit_with_ray
+
+    with ProgressFollower(Folder(recipe.out), show):
+        fit_with_ray(_with_absolute_paths(recipe), show)
+    return resumed
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """Workers run in a directory of their own, so a relative path would mean another place there."""
+    weights = recipe.model.weights
+    if weights not in NAMED_WEIGHTS:
+        weights = str(Path(weights).resolve())
+    return recipe.model_copy(
+        update={
+            "out": Folder(recipe.out).url,
+            "dataset": Folder(recipe.dataset).url,
+            "model": recipe.model.model_copy(update={"weights": weights}),
+        }
+    )

@@ -1,0 +1,293 @@
+"""The training loop: one, for every number of workers, with its steps in order.
+
+Reads: a prepared data set's training and validation splits; never the test split. Writes: the run directory.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import AdamW, Optimizer
+
+from ray_cxr.axes import Labels
+from ray_cxr.errors import RayCxrError
+from ray_cxr.loss.bce import ClassWeights, class_weights, multitask_bce
+from ray_cxr.metrics import metrics_by_finding
+from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
+from ray_cxr.model.freeze import freeze, train_mode
+from ray_cxr.model.saved import ModelCard, save_model
+from ray_cxr.model.weights import load_weights
+from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
+from ray_cxr.storage import Folder
+from ray_cxr.stream.collate import Batch
+from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.stream.stream import Stream
+from ray_cxr.torch_compat import timm
+from ray_cxr.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ray_cxr.train.run import (
+    environment,
+    predictions_frame,
+    split_metrics,
+    write_history,
+    write_predictions,
+)
+from ray_cxr.train.schedule import learning_rate_factor
+from ray_cxr.train.scoring import probabilities, score_split
+from ray_cxr.train.settings import Recipe
+from ray_cxr.train.worker import Worker
+
+
+@dataclass
+class Session:
+    """Everything of one worker's training, made by `open_session`."""
+
+    recipe: Recipe
+    worker: Worker
+    run: Folder
+    dataset: Dataset
+    findings: list[str]
+    labels: Labels
+    model: ChestModel
+    ddp: nn.Module
+    optimizer: Optimizer
+    weights: ClassWeights
+    train_stream: Stream
+    validation_stream: Stream
+    state: TrainState
+    epoch_times: dict[str, float] = field(default_factory=dict)
+
+
+def train(recipe: Recipe, worker: Worker) -> None:
+    """Trains to the last epoch, going on from the newest whole checkpoint in `recipe.out`."""
+    s = open_session(recipe, worker)
+    for epoch in range(s.state.epoch + 1, recipe.train.epochs + 1):
+        torch.manual_seed(hash((recipe.seed, epoch, worker.world.rank)) % 2**63)
+        plan = s.train_stream.plan(epoch)
+        train_loss = _train_epoch(s, plan)
+        line = _validate(s, plan, train_loss)
+        if line is not None:
+            started = time.perf_counter()
+            save_checkpoint(s.run / "checkpoints", s.model.network, s.optimizer, s.state)
+            line["seconds"]["checkpoint"] = round(time.perf_counter() - started, 3)
+            write_history(s.run, s.state.history)
+            worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
+        worker.barrier()
+
+
+def open_session(recipe: Recipe, worker: Worker) -> Session:
+    """Data set, model, loss and optimizer, restored where there is a checkpoint. Raises InputError, RefusedError."""
+    torch.set_num_threads(worker.threads)
+    dataset = open_dataset(recipe.dataset, ("train", "validation"))
+    findings = check_findings(dataset, recipe.findings)
+    labels = dataset.labels(findings)
+    weights = class_weights(labels[dataset.rows("train")], findings, recipe.loss.kind)
+    model, loaded = build_classifier(recipe, dataset, len(findings))
+    model.to(worker.device)
+    notes = [loaded] if loaded else []
+    ddp = DistributedDataParallel(model) if worker.world.size > 1 else model
+    groups = timm.optim.param_groups_weight_decay(model, recipe.train.weight_decay)
+    optimizer = AdamW(groups, lr=recipe.train.learning_rate)
+    run = Folder(recipe.out)
+    state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer)
+    for note in notes + damaged:
+        worker.report({"kind": "note", "text": note})
+    train_stream, validation_stream = (
+        Stream.open(
+            dataset,
+            split,
+            recipe.stream,
+            seed=recipe.seed,
+            world=worker.world,
+            threads=worker.threads,
+            reader=worker.reader,
+        )
+        for split in ("train", "validation")
+    )
+    if worker.is_first:
+        run.write_json("environment.json", environment(worker.world.size, worker.device, worker.threads))
+    return Session(
+        recipe, worker, run, dataset, findings, labels, model, ddp, optimizer, weights.to(worker.device),
+        train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings),
+    )  # fmt: skip
+
+
+def build_classifier(recipe: Recipe, dataset: Dataset, findings: int) -> tuple[ChestModel, str]:
+    """The model as training starts with it, and a sentence on its weights (empty where they are fresh)."""
+    torch.manual_seed(recipe.seed)
+    backbone = recipe.model.backbone
+    normalisation = resolve_normalisation(
+        recipe.stream.normalisation, backbone, dataset.manifest["pixel_statistics"]
+    )
+    model = build_model(backbone, findings, recipe.stream.image_px, normalisation)
+    loaded = load_weights(model.network, recipe.model.weights, backbone)
+    freeze(model, recipe.model.freeze_depth, backbone)
+    return model, loaded.sentence() if loaded is not None else ""
+
+
+def _train_epoch(s: Session, plan: EpochPlan) -> float:
+    """One pass over the plan; gives the mean loss of a step, over all workers."""
+    started, waited, loss_sum = time.perf_counter(), 0.0, 0.0
+    train_mode(s.ddp)
+    warmup = round(s.recipe.train.warmup_epochs * plan.steps)
+    total = s.recipe.train.epochs * plan.steps
+    batches = s.train_stream.train(plan)
+    for step in range(plan.steps):
+        mark = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - mark
+        _set_learning_rate(s, learning_rate_factor(s.state.step, warmup, total))
+        loss = _step(s, plan, step, batch)
+        s.state.step += 1
+        loss_sum += loss
+        films = min((step + 1) * plan.batch_size, plan.films)
+        s.worker.report(
+            {"kind": "step", "epoch": plan.epoch, "step": step + 1, "steps": plan.steps, "loss": loss,
+             "images_per_s": films / (time.perf_counter() - started)}
+        )  # fmt: skip
+    s.state.epoch, s.state.plan_hash = plan.epoch, plan.hash
+    s.epoch_times = {"train": time.perf_counter() - started, "data_wait": waited}
+    return loss_sum / plan.steps
+
+
+def _set_learning_rate(s: Session, factor: float) -> None:
+    for group in s.optimizer.param_groups:
+        group["lr"] = s.recipe.train.learning_rate * factor
+
+
+def _step(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float:
+    """One optimizer step: forward and backward of the micro-batches, clip, finite check, step. Gives the loss."""
+    all_rows = s.train_stream.layout.rows[plan.step_positions(step)]
+    labelled = torch.from_numpy((~np.isnan(s.labels[all_rows])).sum(0)).to(s.worker.device)
+    s.optimizer.zero_grad(set_to_none=True)
+    loss = _backward(s, batch, labelled)
+    if s.recipe.train.clip_norm is not None:
+        trained = [p for p in s.model.parameters() if p.requires_grad]
+        nn.utils.clip_grad_norm_(trained, s.recipe.train.clip_norm)
+    if s.worker.world.size > 1:
+        dist.all_reduce(loss)
+    if not torch.isfinite(loss):
+        raise RayCxrError(
+            f"the loss became {loss.item()} in epoch {plan.epoch}, step {step + 1} (index rows "
+            f"{', '.join(map(str, np.sort(all_rows)))}); use a smaller train.learning_rate, or look at these films."
+        )
+    s.optimizer.step()
+    return float(loss)
+
+
+def _backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
+    """Accumulates the gradient of a rank's films; gives its part of the step's loss.
+
+    DDP averages over ranks where the loss is a sum over them, hence the factor world size.
+    """
+    if not len(batch.rows):
+        return _backward_without_films(s)
+    total = torch.zeros((), device=s.worker.device)
+    parts = [p for p in np.array_split(np.arange(len(batch.rows)), s.recipe.train.accumulate) if len(p)]
+    for number, part in enumerate(parts):
+        pixels = torch.from_numpy(batch.pixels[part]).to(s.worker.device, non_blocking=True)
+        targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
+        last = number == len(parts) - 1
+        with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
+            loss = multitask_bce(s.ddp(pixels), targets, labelled, s.weights)
+            (loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
+
+
+def _backward_without_films(s: Session) -> Tensor:
+    """A rank that the last step leaves without films still takes part in the all-reduce, with a zero gradient.
+
+    In evaluation mode, so that the blank film leaves no trace in batch statistics.
+    """
+    s.ddp.eval()
+    blank = torch.zeros(1, s.recipe.stream.image_px, s.recipe.stream.image_px, dtype=torch.uint8)
+    (s.ddp(blank.to(s.worker.device)).sum() * 0.0).backward()
+    train_mode(s.ddp)
+    return torch.zeros((), device=s.worker.device)
+
+
+def _validate(s: Session, plan: EpochPlan, train_loss: float) -> dict[str, Any] | None:
+    """Scores the validation split; on rank 0 keeps the best model and gives the line for the history."""
+    started = time.perf_counter()
+    if s.worker.world.size > 1:
+        # Batch statistics are each rank's own until the next forward pass; validation uses rank 0's everywhere.
+        for buffer in s.model.buffers():
+            dist.broadcast(buffer, 0)
+    gathered = score_split(s.model, s.validation_stream, s.worker)
+    if gathered is None:
+        return None
+    rows, logits = gathered
+    labels, scores = s.labels[rows], probabilities(logits)
+    figures = metrics_by_finding(labels, scores, s.findings)
+    better = figures["mean_auroc"] > s.state.best_auroc
+    if better:
+        s.state.best_epoch, s.state.best_auroc = plan.epoch, figures["mean_auroc"]
+        _keep_best(s, labels, scores, rows)
+    s.epoch_times["validate"] = time.perf_counter() - started
+    line = _history_line(s, plan, train_loss, _split_loss(s, labels, logits), figures, better=better)
+    s.state.history.append(line)
+    return line
+
+
+def _split_loss(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.float32]]) -> float:
+    targets = torch.from_numpy(labels).to(s.worker.device)
+    labelled = (~torch.isnan(targets)).sum(0)
+    return float(multitask_bce(torch.from_numpy(logits).to(s.worker.device), targets, labelled, s.weights))
+
+
+def _keep_best(s: Session, labels: Labels, scores: np.ndarray[Any, np.dtype[np.float64]], rows: Any) -> None:
+    card = ModelCard(
+        backbone=s.recipe.model.backbone,
+        findings=s.findings,
+        image_px=s.recipe.stream.image_px,
+        stored_px=s.dataset.image_px,
+        normalisation=s.model.normalisation,
+        fingerprint=s.dataset.fingerprint,
+        protocol=s.dataset.manifest["protocol"],
+        epoch=s.state.best_epoch,
+        mean_auroc=s.state.best_auroc,
+    )
+    save_model(s.run / "best", s.model, card)
+    frame = predictions_frame(s.dataset, rows, s.findings, scores, labels)
+    write_predictions(s.run, "predictions-validation.parquet", frame)
+    metrics = split_metrics("validation", s.dataset, labels, scores, s.findings)
+    s.run.write_json("metrics.json", metrics | {"epoch": s.state.best_epoch})
+
+
+def _history_line(
+    s: Session,
+    plan: EpochPlan,
+    train_loss: float,
+    validation_loss: float,
+    figures: dict[str, Any],
+    *,
+    better: bool,
+) -> dict[str, Any]:
+    seen = s.train_stream.layout.rows[np.concatenate(plan.streams)]
+    labels = s.labels[seen]
+    return {
+        "epoch": plan.epoch,
+        "step": s.state.step,
+        "films": plan.films,
+        "plan": plan.hash,
+        "train_loss": train_loss,
+        "validation_loss": validation_loss,
+        "mean_auroc": figures["mean_auroc"],
+        "auroc": figures["auroc"],
+        "best": better,
+        "learning_rate": s.optimizer.param_groups[0]["lr"],
+        "exposure": {
+            f: {"positives": int((labels[:, i] == 1).sum()), "negatives": int((labels[:, i] == 0).sum())}
+            for i, f in enumerate(s.findings)
+        },
+        "images_per_s": round(plan.films / s.epoch_times["train"], 1),
+        "seconds": {name: round(value, 3) for name, value in s.epoch_times.items()},
+    }

@@ -1,0 +1,81 @@
+"""Progress of a training across processes: rank 0 writes `progress.json` now and then, the driver follows it.
+
+A file needs no extra process and works wherever the run directory can be seen by both.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray_cxr.storage import Folder
+
+NAME = "progress.json"
+_LOCAL_INTERVAL_S = 0.5
+_URL_INTERVAL_S = 5.0
+
+
+class ProgressFile:
+    """Rank 0's end: keeps notes and epochs, and the newest step; written at most twice a second."""
+
+    def __init__(self, run: Folder) -> None:
+        self._run = run
+        self._interval_s = _LOCAL_INTERVAL_S if run.is_local else _URL_INTERVAL_S
+        self._events: list[dict[str, Any]] = []
+        self._written = 0.0
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        if self._events and self._events[-1]["kind"] == "step":
+            self._events.pop()
+        self._events.append(event)
+        now = time.monotonic()
+        if event["kind"] != "step" or now - self._written >= self._interval_s:
+            self._written = now
+            self._run.write_bytes(NAME, json.dumps(self._events).encode())
+
+
+class ProgressFollower:
+    """The driver's end: calls `show` with each event once, from a thread, while the `with` block runs."""
+
+    def __init__(self, run: Folder, show: Callable[[dict[str, Any]], None]) -> None:
+        self._run, self._show = run, show
+        self._interval_s = _LOCAL_INTERVAL_S if run.is_local else _URL_INTERVAL_S
+        self._done = threading.Event()
+        self._shown = 0
+        self._last_step: tuple[int, int] = (0, 0)
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
+
+    def __enter__(self) -> ProgressFollower:
+        self._run.remove(NAME)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self._look()
+        self._run.remove(NAME)
+
+    def _follow(self) -> None:
+        while not self._done.wait(self._interval_s):
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            events: list[dict[str, Any]] = self._run.read_json(NAME)
+        except (OSError, ValueError):  # not there yet, or between two writes on a store without rename
+            return
+        kept = [e for e in events if e["kind"] != "step"]
+        if len(kept) < self._shown:  # the workers were started again
+            self._shown = 0
+        for event in kept[self._shown :]:
+            self._show(event)
+        self._shown = len(kept)
+        if events and events[-1]["kind"] == "step":
+            place = (events[-1]["epoch"], events[-1]["step"])
+            if place != self._last_step:
+                self._last_step = place
+                self._show(events[-1])

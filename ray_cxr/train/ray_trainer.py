@@ -1,0 +1,111 @@
+"""Training with workers: Ray Train's TorchTrainer runs `loop.train` in each, under DDP.
+
+The only module that knows TorchTrainer. Checkpoints do not go through `ray.train.report`, which waits for the
+controller's poll: rank 0 writes them itself, and a training that is started again finds them in the run directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+
+from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.storage import Folder
+from ray_cxr.stream.plan import World
+from ray_cxr.stream.ray_loader import READ_TASK_CPUS, ray_tables
+from ray_cxr.train.loop import train
+from ray_cxr.train.progress import ProgressFile
+from ray_cxr.train.settings import Recipe
+from ray_cxr.train.worker import Worker
+
+CPUS_PER_WORKER = 1.0
+_READS_AT_ONCE = 2
+
+
+def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None:
+    """Runs the training to its end, starting it again after a worker's death. Paths must be absolute."""
+    gpu = _wants_gpu(recipe)
+    _check_room(recipe.train.workers, gpu=gpu)
+    for attempt in range(recipe.train.max_failures + 1):
+        try:
+            return _fit_once(recipe, gpu=gpu)
+        except ray.train.WorkerGroupError as error:
+            # A mistake of the user's would come again with every attempt: it ends the training at once.
+            for failure in error.worker_failures.values():
+                cause = getattr(failure, "_base_exc", failure)
+                if isinstance(cause, RayCxrError):
+                    raise cause from None
+            if attempt == recipe.train.max_failures:
+                reason = str(next(iter(error.worker_failures.values()), error)).strip().splitlines()[-1]
+                raise RayCxrError(
+                    f"training failed {attempt + 1} times, the last time with: {reason}; nothing saved is lost, "
+                    "the same command goes on from the last checkpoint."
+                ) from error
+            text = f"a worker died; training is started again from the last checkpoint ({attempt + 1} of "
+            show({"kind": "note", "text": f"{text}{recipe.train.max_failures})"})
+
+
+def _fit_once(recipe: Recipe, *, gpu: bool) -> None:
+    with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
+        # Ray Train insists on a place of its own; nothing of ours goes there.
+        TorchTrainer(
+            _worker_main,
+            train_loop_config={
+                "recipe": recipe.model_dump(include=set(Recipe.model_fields)),
+                "threads": _threads(recipe.train.workers),
+            },
+            scaling_config=ScalingConfig(
+                num_workers=recipe.train.workers,
+                use_gpu=gpu,
+                resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if gpu else {})},
+            ),
+            run_config=RunConfig(
+                name="ray-cxr", storage_path=scratch, failure_config=FailureConfig(max_failures=0)
+            ),
+        ).fit()
+
+
+def _worker_main(config: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate(config["recipe"])
+    context = ray.train.get_context()
+    world = World(context.get_world_rank(), context.get_world_size())
+    report = ProgressFile(Folder(recipe.out)) if world.rank == 0 else (lambda event: None)
+    device: torch.device = get_device()
+    train(recipe, Worker(world, device, config["threads"], ray_tables, report))
+
+
+def _threads(workers: int) -> int:
+    """Cores per worker on a single machine. Ray would set one, whatever is free."""
+    nodes = max(1, len([n for n in ray.nodes() if n["Alive"]]))
+    workers_per_node = -(-workers // nodes)
+    return max(1, (os.cpu_count() or 1) // workers_per_node)
+
+
+def _wants_gpu(recipe: Recipe) -> bool:
+    if recipe.train.gpu != "auto":
+        return recipe.train.gpu
+    return float(ray.cluster_resources().get("GPU", 0)) >= recipe.train.workers
+
+
+def _check_room(workers: int, *, gpu: bool) -> None:
+    """Ray would wait for ever for what the cluster does not have; workers that take every CPU starve Ray Data."""
+    have = ray.cluster_resources()
+    cpus = workers * CPUS_PER_WORKER + _READS_AT_ONCE * READ_TASK_CPUS
+    if have.get("CPU", 0) < cpus:
+        raise InputError(
+            f"train.workers: {workers} workers and the reading of films need {cpus:g} CPUs, but the cluster has "
+            f"{have.get('CPU', 0):g}; use fewer workers or a larger cluster."
+        )
+    if gpu and have.get("GPU", 0) < workers:
+        raise InputError(
+            f"train.gpu: {workers} workers need {workers} GPUs, but the cluster has {have.get('GPU', 0):g}; "
+            "use fewer workers or train.gpu=false."
+        )

@@ -1,0 +1,131 @@
+"""The run directory: what is in it, and whether a job may go on in it.
+
+Writes: `config.yaml`, `environment.json`, `history.jsonl`, `best/`, `predictions-validation.parquet`, `metrics.json`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from ray_cxr import __version__
+from ray_cxr.axes import Labels, Rows
+from ray_cxr.errors import RefusedError
+from ray_cxr.metrics import metrics_by_finding
+from ray_cxr.shards.dataset import Dataset
+from ray_cxr.storage import Folder
+from ray_cxr.train.checkpoint import newest_state
+from ray_cxr.train.settings import Recipe
+
+MAY_DIFFER = {"out", "dataset", "train.workers", "train.gpu", "train.max_failures"}
+"""Settings that change where and how fast, never what: a run may go on with others."""
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "ray",
+    "numpy",
+    "opencv-python-headless",
+    "imagecodecs",
+    "pyarrow",
+)
+
+
+def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
+    """Writes `config.yaml`, or checks that this job is the one whose checkpoints are there; True if it goes on.
+
+    Raises RefusedError (exit 3) that names what differs.
+    """
+    run = Folder(recipe.out)
+    state = newest_state(run / "checkpoints")
+    if state is not None:
+        _refuse_other_job(run, recipe, state.fingerprint, dataset)
+    run.write_bytes("config.yaml", config_yaml.encode())
+    return state is not None
+
+
+def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Dataset) -> None:
+    stored = yaml.safe_load(run.read_bytes("config.yaml")) if run.exists("config.yaml") else {}
+    before, now = _flat(stored), _flat(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
+    names = [n for n in now if n not in MAY_DIFFER and before.get(n) != now[n]]
+    differences = [f"{n} was {before.get(n)!r}, now {now[n]!r}" for n in names]
+    if fingerprint != dataset.fingerprint:
+        differences.append("the data set has another fingerprint (other films, labels or split)")
+    if differences:
+        raise RefusedError(
+            f"out: {run} holds a run of another job ({'; '.join(differences)}); "
+            "give another out, or the settings that it was started with."
+        )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def environment(world_size: int, device: torch.device, threads: int) -> dict[str, Any]:
+    """Versions and hardware, without names of hosts or users."""
+    return {
+        "ray_cxr": __version__,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "workers": world_size,
+        "threads_per_worker": threads,
+    }
+
+
+def write_history(run: Folder, history: Sequence[dict[str, Any]]) -> None:
+    """`history.jsonl`, a line an epoch. Written whole, so that a resumed run holds no line twice."""
+    run.write_bytes("history.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
+
+
+def predictions_frame(
+    dataset: Dataset, rows: Rows, findings: Sequence[str], scores: NDArray[np.float64], labels: Labels
+) -> pd.DataFrame:
+    """`image_id`, `patient_id`, `prob_<finding>`, `label_<finding>`: a row per film, in index order."""
+    films = dataset.index.iloc[rows]
+    columns: dict[str, Any] = {
+        "image_id": films["image_id"].to_numpy(),
+        "patient_id": films["patient_id"].to_numpy(),
+    }
+    columns |= {f"prob_{f}": scores[:, i] for i, f in enumerate(findings)}
+    columns |= {f"label_{f}": labels[:, i] for i, f in enumerate(findings)}
+    return pd.DataFrame(columns)
+
+
+def write_predictions(run: Folder, name: str, frame: pd.DataFrame) -> None:
+    """Writes a predictions table as Parquet."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    run.write_bytes(name, buffer.getvalue())
+
+
+def split_metrics(
+    split: str, dataset: Dataset, labels: Labels, scores: NDArray[np.float64], findings: Sequence[str]
+) -> dict[str, Any]:
+    """The contents of `metrics.json` for a split."""
+    return {
+        "split": split,
+        **metrics_by_finding(labels, scores, findings),
+        "protocol": dataset.manifest["protocol"],
+        "fingerprint": dataset.fingerprint,
+    }

@@ -1,0 +1,56 @@
+"""Settings of the training stage, and of all that `train` needs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ray_cxr.config import Settings
+from ray_cxr.loss.settings import LossSettings
+from ray_cxr.model.settings import ModelSettings
+from ray_cxr.stream.settings import StreamSettings
+
+
+class TrainSettings(Settings):
+    """How the model is fine-tuned."""
+
+    epochs: int = Field(default=10, ge=1, le=10_000)
+    """Passes over the training films."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Highest learning rate of AdamW, reached after the warm-up; a cosine takes it to zero."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """Decoupled weight decay of AdamW; norms and biases are left out."""
+    warmup_epochs: float = Field(default=1.0, ge=0)
+    """Epochs in which the learning rate rises linearly from near zero."""
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the gradient of a step; null: not limited."""
+    accumulate: int = Field(default=1, ge=1)
+    """Micro-batches per optimizer step: less memory, the same gradient."""
+    workers: int = Field(default=1, ge=0, le=4096)
+    """Ray Train workers; 0 trains in this process, without Ray, for a debugger."""
+    gpu: Literal["auto"] | bool = "auto"
+    """One GPU per worker: yes, no, or `auto` = where there are any."""
+    max_failures: int = Field(default=2, ge=0)
+    """How often training is started again from the last checkpoint after a worker died."""
+
+
+class Recipe(Settings):
+    """What `train` reads: it needs no source, only the prepared data set."""
+
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Seed of the split, of the order of films, of augmentation and of new layers."""
+    out: str = Field(default="runs/demo", min_length=1)
+    """Directory of the run: a local path or a URL."""
+    dataset: str = Field(default="datasets/demo", min_length=1)
+    """Directory of the prepared data set: a local path or a URL."""
+    findings: list[str] | None = Field(default=None, min_length=1)
+    """Findings in the order of the model's outputs; null: all that the sources label."""
+    stream: StreamSettings = StreamSettings()
+    """How films reach the model."""
+    model: ModelSettings = ModelSettings()
+    """The classifier."""
+    loss: LossSettings = LossSettings()
+    """What training minimises."""
+    train: TrainSettings = TrainSettings()
+    """How the model is fine-tuned."""
