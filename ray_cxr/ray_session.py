@@ -29,14 +29,26 @@ _LARGEST_STORE = 2 * 2**30
 
 @contextmanager
 def ray_session(workers: int) -> Iterator[None]:
-    """Ray with room for `workers` training workers and the reading of films; ended with the block."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """Ray with room for `workers` training workers and the reading of films; ended with the block if begun by it."""
     import ray
 
     if ray.is_initialized():
         yield
         return
+    room = int(psutil.virtual_memory().available * 0.2)
+    start_ray(cpus=max(os.cpu_count() or 1, workers + 1), store_bytes=min(_LARGEST_STORE, room))
+    try:
+        yield
+    finally:
+        stop_ray()
+
+
+def start_ray(cpus: int, store_bytes: int) -> None:
+    """Joins the cluster of RAY_ADDRESS, or starts Ray here with so many CPUs and so large an object store."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
     # Ray writes its token file and session folders with the umask's rights, 0644 and 0755 by default.
     umask = os.umask(0o077)
     try:
@@ -44,15 +56,18 @@ def ray_session(workers: int) -> Iterator[None]:
             ray.init(log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
-                num_cpus=max(os.cpu_count() or 1, workers + 1),
+                num_cpus=cpus,
                 include_dashboard=False,
-                object_store_memory=min(_LARGEST_STORE, int(psutil.virtual_memory().available * 0.2)),
+                object_store_memory=store_bytes,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
     finally:
         os.umask(umask)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+
+
+def stop_ray() -> None:
+    """Ends what `start_ray` began."""
+    import ray
+
+    ray.shutdown()

@@ -11,32 +11,42 @@ from ray_cxr.films.samples import write_samples
 from ray_cxr.job import Job, load_job
 from ray_cxr.storage import Folder
 
-OVERRIDES = ("train.workers=2",)
+SETTINGS = (
+    "split.validation=0.15",
+    "shards.image_px=144",
+    "stream.image_px=128",
+    "stream.normalisation=dataset",
+    "model.backbone=regnetx_002",
+    "train.epochs=10",
+    "train.learning_rate=0.003",
+    "train.workers=2",
+)
+"""What the demonstration sets beside the defaults; `jobs/demo.yaml` is the same job as a file, with comments."""
 
 
 def demo_job(out: Path) -> Job:
-    """The defaults of every setting, on two workers, below one directory."""
-    return load_job(None, [*OVERRIDES, f"out={out / 'run'}", f"dataset={out / 'dataset'}"])
+    """The demonstration's job, everything below one directory."""
+    return load_job(None, [*SETTINGS, f"out={out / 'run'}", f"dataset={out / 'dataset'}"])
 
 
 def run_demo(out: Path) -> None:
     """Draws, prepares, trains, tests, reports; every step is what the command of its name does."""
     job = demo_job(out)
     with ConsoleProgress() as progress:
-        progress.say("1/4  drawing and preparing phantom films (ray-cxr prepare)")
+        progress.say("1/3  drawing phantom films and preparing them (ray-cxr prepare)")
         write_samples(job.source, out / "films")
         run_prepare(job)
-        progress.say("2/4  training on 2 workers (ray-cxr train)")
+        progress.say("2/3  training on 2 workers (ray-cxr train)")
         run_train(job)
-        progress.say("3/4  testing on films of other patients (ray-cxr evaluate)")
+        progress.say("3/3  testing on films of other patients (ray-cxr evaluate)")
         metrics, report = run_evaluate(Folder(job.out), None)
-        progress.say("4/4  done")
     figures = ", ".join(f"{f} {number(a)}" for f, a in metrics["auroc"].items())
     output().result(
         {"out": str(out.resolve()), "report": report, **metrics},
         [
             f"mean AUROC on {metrics['films']} test films: {number(metrics['mean_auroc'])} ({figures})",
             f"films to look at: {out / 'contact-sheet.png'}",
+            f"score films of your own choice: ray-cxr predict {job.out} {out / 'films'} --out scores.csv",
             f"report: {report}",
         ],
     )

@@ -1,0 +1,87 @@
+"""The parts that a section of the report is made of: plain data, which the template turns into HTML.
+
+Texts are plain text. The template escapes them; only a figure's texts are escaped by who makes the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+Figure: TypeAlias = dict[str, Any]
+"""A plotly figure as JSON: "data" and "layout"."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph. `lead` is the report's answer, `warning` and `alarm` stand out, a `hint` is not printed."""
+
+    kind: ClassVar = "text"
+    text: str
+    tone: Literal["plain", "lead", "muted", "hint", "good", "warning", "alarm"] = "plain"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, as a definition list."""
+
+    kind: ClassVar = "facts"
+    facts: Sequence[tuple[str, str]]
+    monospace: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A row's first cell is its header, further cells are numbers; in a short row the last cell takes the rest."""
+
+    kind: ClassVar = "table"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    foot: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, and the table beside it that says the same to who cannot see the figure or prints without it."""
+
+    kind: ClassVar = "plot"
+    identifier: str
+    figure: Figure
+    label: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Code:
+    """A text as it is in a file."""
+
+    kind: ClassVar = "code"
+    text: str
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A block that the reader opens."""
+
+    kind: ClassVar = "fold"
+    summary: str
+    block: Table | Code
+
+
+Block: TypeAlias = Text | Facts | Table | Plot | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; `anchor` is the name in links."""
+
+    anchor: str
+    heading: str
+    blocks: Sequence[Block]
+
+    @property
+    def plots(self) -> list[Plot]:
+        """The figures of the section, to be drawn when the page is open."""
+        return [block for block in self.blocks if isinstance(block, Plot)]

@@ -1,0 +1,71 @@
+"""The test report of a trained classifier: one HTML file that asks the network for nothing.
+
+Reads: `ReportContents`. Gives: the page, with styles, data and plotly.js inside it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from ray_cxr.report.blocks import Plot
+from ray_cxr.report.contents import ReportContents
+from ray_cxr.report.figures import CONFIG
+from ray_cxr.report.origin_sections import leak_text
+from ray_cxr.report.sections import SECTIONS
+
+__all__ = ["ReportContents", "render_report"]
+
+_HERE = Path(__file__).parent
+
+
+def render_report(contents: ReportContents) -> str:
+    """The whole page. A leak of patients between the splits is its first line."""
+    sections = [section(contents) for section in SECTIONS]
+    leak = leak_text(contents.manifest["leak_check"])
+    scripts = [get_plotlyjs(), (_HERE / "report.js").read_text(encoding="utf-8")]
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        title=contents.title,
+        alarm=leak if leak.tone == "alarm" else None,
+        sections=sections,
+        policy=content_security_policy(scripts),
+        styles=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (our own file)
+        figures=figures_json([plot for section in sections for plot in section.plots]),
+        scripts=[Markup(script) for script in scripts],  # noqa: S704 (our own file, and plotly's)
+    )
+
+
+def content_security_policy(scripts: Sequence[str]) -> str:
+    """Allows exactly these inline scripts and no request: a script that a label smuggled in would not run either.
+
+    Plotly writes styles into the page, and makes its PNG file through `data:` and `blob:` images.
+    """
+    digests = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def figures_json(plots: Sequence[Plot]) -> Markup:
+    """The figures as JSON for a script element: no character in it can end that element or begin another."""
+    figures = [{"target": plot.identifier, **plot.figure, "config": CONFIG} for plot in plots]
+    text = json.dumps(figures, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 (escaped above)

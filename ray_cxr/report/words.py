@@ -1,0 +1,50 @@
+"""Figures in words, the same way everywhere in the report. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ray_cxr.report.contents import is_known
+
+NOT_MEASURABLE = "not measurable"
+
+
+def area_text(value: float | None) -> str:
+    """An AUROC or average precision, 0..1; null and NaN are not measurable."""
+    return f"{value:.3f}" if value is not None and is_known(value) else NOT_MEASURABLE
+
+
+def loss_text(value: float | None) -> str:
+    """A loss; a dash where there is none."""
+    return f"{value:.4f}" if value is not None and is_known(value) else "–"
+
+
+def count_text(number: int, what: str) -> str:
+    """A number with its noun, given in the singular."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def list_text(value: Any) -> str:
+    """A setting as a person writes it: lists without brackets, short floats."""
+    if isinstance(value, list | tuple):
+        return ", ".join(list_text(v) for v in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def flat_facts(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Names and values of nested settings, with dotted names."""
+    facts: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            facts += flat_facts(value, f"{prefix}{name}.")
+        else:
+            facts.append((prefix + str(name), list_text(value)))
+    return facts

@@ -1,0 +1,159 @@
+"""The report in a real browser: every figure is drawn, the console stays empty, hostile names run nothing."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_cxr.report.contents import ReportContents
+from ray_cxr.report.html import render_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
+    "--virtual-time-budget=10000", "--window-size=1200,1600",
+]  # fmt: skip
+DARK = ("--force-dark-mode", "--blink-settings=preferredColorScheme=0")
+RAN = "document.documentElement.dataset.ran = 1"
+HOSTILE = [
+    f"<script>{RAN}</script>",
+    f'<img src=x onerror="{RAN}">',
+    f"</script><script>{RAN}</script>",
+    f'<a href="javascript:{RAN}">b</a>',
+    "%{customdata} &amp; $x$",
+]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs the browser chromium (apt-get install chromium)"
+)
+MakeContents = Callable[..., ReportContents]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A page after its scripts have run."""
+
+    dom: str
+    console: list[str]
+
+    def noted(self) -> Any:
+        """What `_probe` wrote."""
+        found = re.search(r'<html[^>]* data-probe="([^"]*)"', self.dom)
+        assert found
+        return json.loads(
+            found[1].replace("&quot;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+        )
+
+
+class Drawings(HTMLParser):
+    """By plot: the lines drawn, the texts of the legend, the buttons."""
+
+    def __init__(self, dom: str) -> None:
+        super().__init__()
+        self.lines: dict[str, int] = {}
+        self.legend: dict[str, list[str]] = {}
+        self.buttons: set[str] = set()
+        self._plot = ""
+        self._in_legend = False
+        self.feed(dom)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        a = {name: value or "" for name, value in attrs}
+        classes = a.get("class", "").split()
+        if a.get("id", "").startswith("plot-"):
+            self._plot = a["id"]
+            self.lines[self._plot], self.legend[self._plot] = 0, []
+        if tag == "path" and "js-line" in classes and len(a.get("d", "")) > 8:
+            self.lines[self._plot] += 1
+        if "modebar-btn" in classes:
+            self.buttons.add(a["data-title"])
+        self._in_legend = tag == "text" and "legendtext" in classes
+
+    def handle_data(self, data: str) -> None:
+        if self._in_legend:
+            self.legend[self._plot].append(data)
+            self._in_legend = False
+
+
+def _open(html: str, folder: Path, *flags: str) -> Opened:
+    page = folder / "index.html"
+    page.write_text(html, encoding="utf-8")
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return Opened(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line])
+
+
+def _probe(html: str, expression: str) -> str:
+    """The page without its policy, noting what a JavaScript expression gives: only escaping protects it now."""
+    html, found = re.subn(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+    assert found == 1
+    script = f"document.documentElement.dataset.probe = JSON.stringify({expression})"
+    return html.replace("</body>", f"<script>{script}</script></body>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        ({"blank": ("Hernia",)}, {"plot-roc": 14, "plot-precision-recall": 13, "plot-learning": 3}),
+        (
+            {"findings": ["Effusion"], "epochs": 3},
+            {"plot-roc": 2, "plot-precision-recall": 1, "plot-learning": 3},
+        ),
+        ({"findings": ["Mass"], "films": 40, "blank": ("Mass",)}, {"plot-learning": 3}),
+    ],
+)
+def test_every_curve_is_drawn_and_the_console_is_empty(
+    make_contents: MakeContents, tmp_path: Path, arguments: dict[str, Any], lines: dict[str, int]
+) -> None:
+    opened = _open(render_report(make_contents(**arguments)), tmp_path)
+    assert opened.console == []
+    drawings = Drawings(opened.dom)
+    # A plot's marker-only trace has no line; the diagonal of the ROC curves has one.
+    assert drawings.lines == lines
+    assert drawings.buttons == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
+
+
+def test_hostile_names_are_shown_and_run_nothing(make_contents: MakeContents, tmp_path: Path) -> None:
+    html = render_report(make_contents([*HOSTILE, "Mass"]))
+    hover = (
+        "(Plotly.Fx.hover('plot-roc', [0, 1, 2, 3, 4, 5].map(n => ({curveNumber: n, pointNumber: 9}))), 0)"
+    )
+    seen = "[...document.querySelectorAll('.hovertext .nums')].map(e => e.textContent)"
+    loaded = "performance.getEntriesByType('resource').map(e => e.name)"
+    opened = _open(_probe(html, f"{{hover: {hover}, seen: {seen}, loaded: {loaded}}}"), tmp_path)
+    assert opened.console == []
+    assert not re.search(r"<html[^>]* data-ran", opened.dom)
+    noted = opened.noted()
+    assert noted["loaded"] == []
+    shown = noted["seen"]
+    assert any(text.startswith("<script>") for text in shown)
+    assert any(text.startswith("<img src=x") for text in shown)
+    legend = [text.rpartition(" ")[0] for text in Drawings(opened.dom).legend["plot-roc"]]
+    assert sorted(legend) == sorted(
+        [*(n if len(n) <= 26 else n[:25] + "…" for n in HOSTILE), "Mass", "guessing"]
+    )
+
+
+def test_policy_stops_a_foreign_script(make_contents: MakeContents, tmp_path: Path) -> None:
+    html = render_report(make_contents(["Mass"])).replace("</body>", f"<script>{RAN}</script></body>")
+    opened = _open(html, tmp_path)
+    assert not re.search(r"<html[^>]* data-ran", opened.dom)
+    assert any("Content Security Policy" in line for line in opened.console)
+
+
+def test_figures_follow_the_colour_scheme(make_contents: MakeContents, tmp_path: Path) -> None:
+    text = "getComputedStyle(document.querySelector('#plot-roc .xtick text')).fill"
+    page = "getComputedStyle(document.body)"
+    html = _probe(render_report(make_contents(["Mass"])), f"[{text}, {page}.color, {page}.backgroundColor]")
+    light, dark = _open(html, tmp_path).noted(), _open(html, tmp_path, *DARK).noted()
+    assert light[0] == light[1]
+    assert dark[0] == dark[1]
+    assert light[1:] != dark[1:]

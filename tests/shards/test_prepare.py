@@ -1,0 +1,140 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.films.codec import decode
+from ray_cxr.films.read import read_film, resize_square
+from ray_cxr.job import Job, load_job
+from ray_cxr.shards.dataset import open_dataset
+from ray_cxr.shards.prepare import prepare
+from tests.conftest import Silent
+
+
+@pytest.fixture
+def copy(nih_dataset: str, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(nih_dataset, tmp_path / "dataset"))
+
+
+def test_real_films_are_all_there_and_split_by_patient(nih_dataset: str) -> None:
+    dataset = open_dataset(nih_dataset, ("train", "validation", "test"))
+    index = dataset.index
+    assert len(index) == 796
+    assert index["patient_id"].nunique() == 622
+    assert index.groupby("patient_id")["split"].nunique().max() == 1
+    assert dataset.manifest["sources"][0]["rows"] == 112_120
+    assert dataset.manifest["sources"][0]["without_file"] == 112_120 - 796
+    counts = dataset.manifest["splits"]
+    assert {s: counts[s]["images"] for s in counts} == {**index["split"].value_counts().to_dict(), "unused": 0}
+    assert abs(counts["test"]["images"] - 0.2 * 796) <= 5
+    assert counts["train"]["positives"]["Hernia"] + counts["test"]["positives"]["Hernia"] < 7
+
+
+def test_every_shard_row_holds_the_film_that_the_index_says(nih_dataset: str, shared_data: Path) -> None:
+    dataset = open_dataset(nih_dataset, ("train",))
+    for number in range(0, 796, 97):
+        row = dataset.index.iloc[number]
+        shard = pq.ParquetFile(Path(nih_dataset) / row["shard"])
+        group = shard.read_row_group(row["row_group"])
+        assert group["image_id"][int(row["row"])].as_py() == row["image_id"]
+        film = decode(group["film"][int(row["row"])].as_py(), dataset.codec)
+        source = (shared_data / "nih/images" / row["image_id"]).read_bytes()
+        assert np.array_equal(film, resize_square(read_film(source), 72))
+
+
+def test_row_groups_are_small(nih_dataset: str) -> None:
+    for path in Path(nih_dataset).glob("shards/*/*.parquet"):
+        metadata = pq.ParquetFile(path).metadata
+        sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        assert sizes[:-1] == [16] * (len(sizes) - 1)
+        assert 0 < sizes[-1] <= 16
+
+
+def test_another_split_copies_and_decodes_nothing(
+    nih_job: Callable[..., Job], nih_dataset: str, copy: Path, silent: Silent
+) -> None:
+    before = {p.name: p.stat().st_mtime_ns for p in (copy / "films").iterdir()}
+    fingerprints = open_dataset(str(copy), ()).manifest
+    manifest = prepare(nih_job(f"dataset={copy}", "seed=7"), silent)
+    assert {p.name: p.stat().st_mtime_ns for p in (copy / "films").iterdir()} == before
+    assert manifest["films_fingerprint"] == fingerprints["films_fingerprint"]
+    assert manifest["fingerprint"] != fingerprints["fingerprint"]
+
+
+def test_the_test_set_is_drawn_before_validation(nih_job: Callable[..., Job], nih_dataset: str, copy: Path) -> None:
+    def films(dataset: str, split: str) -> set[str]:
+        index = open_dataset(dataset, ()).index
+        return set(index.loc[index["split"] == split, "image_id"])
+
+    prepare(nih_job(f"dataset={copy}", "split.validation=0.3"), Silent())
+    assert films(str(copy), "test") == films(nih_dataset, "test")
+    assert films(str(copy), "validation") != films(nih_dataset, "validation")
+
+
+def test_the_same_settings_give_the_same_data_set(nih_job: Callable[..., Job], nih_dataset: str) -> None:
+    again = prepare(nih_job(), Silent())
+    first = open_dataset(nih_dataset, ()).manifest
+    assert {k: v for k, v in again.items() if k != "settings"} == {k: v for k, v in first.items() if k != "settings"}
+
+
+def test_a_patient_moved_between_splits_is_refused(copy: Path) -> None:
+    index = pd.read_parquet(copy / "index.parquet")
+    patient = index["patient_id"].value_counts().index[0]
+    rows = index.index[index["patient_id"] == patient]
+    index.loc[rows[0], "split"] = "train"
+    index.loc[rows[1], "split"] = "test"
+    index.to_parquet(copy / "index.parquet", index=False)
+    with pytest.raises(RefusedError, match="patient leak: 1 patients"):
+        open_dataset(str(copy), ("train",))
+
+
+def test_changed_labels_and_missing_shards_are_told(copy: Path) -> None:
+    (copy / "shards/validation/part-00000.parquet").unlink()
+    open_dataset(str(copy), ("train", "test"))
+    with pytest.raises(InputError, match="lacks shards/validation/part-00000"):
+        open_dataset(str(copy), ("validation",))
+    index = pd.read_parquet(copy / "index.parquet")
+    index.loc[0, "Mass"] = 1 - index.loc[0, "Mass"]
+    index.to_parquet(copy / "index.parquet", index=False)
+    with pytest.raises(InputError, match="not the one that its manifest describes"):
+        open_dataset(str(copy), ())
+
+
+def test_what_is_no_data_set_is_told(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(InputError, match="run `ray-cxr prepare` first"):
+        open_dataset(str(tmp_path / "nothing"), ())
+    (copy / "manifest.json").unlink()
+    with pytest.raises(InputError, match="has not ended"):
+        open_dataset(str(copy), ())
+
+
+def test_a_damaged_film_is_refused_and_the_rest_goes_on(
+    shared_data: Path, tmp_path: Path, ray_cluster: None, silent: Silent
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    films = sorted((shared_data / "nih/images").iterdir())[:60]
+    for film in films:
+        shutil.copy(film, folder)
+    broken = folder / films[3].name
+    broken.write_bytes(broken.read_bytes()[:500])
+    overrides = [
+        "source.kind=nih",
+        f"source.images={folder}",
+        f"source.labels={shared_data / 'nih/Data_Entry_2017_v2020.csv.gz'}",
+        f"dataset={tmp_path / 'dataset'}",
+        "shards.image_px=64",
+    ]
+    with pytest.raises(InputError, match=r"source\.max_refused: 1 of 60 films .*1 × damaged"):
+        prepare(load_job(None, overrides), silent)
+    assert not (tmp_path / "dataset/manifest.json").exists()
+    manifest = prepare(load_job(None, [*overrides, "source.max_refused=0.05"]), silent)
+    assert manifest["refused"] == {"count": 1, "reasons": {"damaged: it cannot be decoded": 1}}
+    refused = pd.read_parquet(tmp_path / "dataset/refused.parquet")
+    assert refused["image_id"].tolist() == [films[3].name]
+    assert len(open_dataset(str(tmp_path / "dataset"), ("train",)).index) == 59

@@ -1,0 +1,97 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from ray_cxr.errors import InputError
+from ray_cxr.films.codec import decode
+from ray_cxr.shards.dataset import Dataset, open_dataset
+from ray_cxr.stream.collate import Batch
+from ray_cxr.stream.local import local_tables
+from ray_cxr.stream.plan import World
+from ray_cxr.stream.ray_loader import ray_tables
+from ray_cxr.stream.settings import StreamSettings
+from ray_cxr.stream.stream import Stream, TableReader
+
+
+@pytest.fixture(scope="module")
+def dataset(nih_dataset: str) -> Dataset:
+    return open_dataset(nih_dataset, ("train", "validation"))
+
+
+def stream(dataset: Dataset, world: World = World(), reader: TableReader = local_tables, split: str = "train") -> Stream:
+    settings = StreamSettings(image_px=64, batch_size=24)
+    return Stream.open(dataset, split, settings, seed=3, world=world, threads=2, reader=reader)
+
+
+def epoch(one: Stream, number: int = 1) -> Iterator[Batch]:
+    return one.train(one.plan(number))
+
+
+def by_row(batches: list[Batch]) -> dict[int, bytes]:
+    return {int(r): p.tobytes() for b in batches for r, p in zip(b.rows, b.pixels, strict=True)}
+
+
+def test_every_training_film_once_in_the_order_of_the_plan(dataset: Dataset) -> None:
+    one = stream(dataset)
+    plan = one.plan(1)
+    batches = list(one.train(plan))
+    assert [len(b.rows) for b in batches[:-1]] == [24] * (plan.steps - 1)
+    assert sorted(np.concatenate([b.rows for b in batches])) == dataset.rows("train").tolist()
+    for step, batch in enumerate(batches):
+        assert batch.rows.tolist() == one.layout.rows[plan.step_positions(step)].tolist()
+        assert batch.pixels.shape[1:] == (64, 64)
+
+
+def test_ray_data_gives_the_same_pixels_as_reading_here(dataset: Dataset, ray_cluster: None) -> None:
+    here, there = list(epoch(stream(dataset))), list(epoch(stream(dataset, reader=ray_tables)))
+    assert len(here) == len(there)
+    for a, b in zip(here, there, strict=True):
+        assert np.array_equal(a.rows, b.rows)
+        assert np.array_equal(a.pixels, b.pixels)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_any_number_of_workers_sees_the_same_films_and_pixels_in_each_step(dataset: Dataset, size: int) -> None:
+    alone = list(epoch(stream(dataset)))
+    ranks = [list(epoch(stream(dataset, World(r, size)))) for r in range(size)]
+    assert {len(r) for r in ranks} == {len(alone)}
+    for step, whole in enumerate(alone):
+        assert by_row([whole]) == by_row([r[step] for r in ranks])
+
+
+def test_augmentation_changes_with_the_epoch_and_never_flips(dataset: Dataset) -> None:
+    first, second = by_row(list(epoch(stream(dataset), 1))), by_row(list(epoch(stream(dataset), 2)))
+    changed = [row for row in first if first[row] != second[row]]
+    assert len(changed) > 0.99 * len(first)
+
+
+def test_scoring_takes_every_film_once_unchanged(dataset: Dataset, nih_dataset: str) -> None:
+    ranks = [list(stream(dataset, World(r, 3), split="validation").score()) for r in range(3)]
+    rows = np.concatenate([b.rows for rank in ranks for b in rank])
+    assert sorted(rows) == dataset.rows("validation").tolist()
+    assert len(rows) == len(set(rows))
+    same_size = Stream.open(
+        dataset, "validation", StreamSettings(image_px=72, augmentation="none", batch_size=7), seed=0
+    )
+    batch = next(same_size.score())
+    place = dataset.index.iloc[batch.rows[0]]
+    group = pq.ParquetFile(Path(nih_dataset) / place["shard"]).read_row_group(place["row_group"])
+    assert np.array_equal(batch.pixels[0], decode(group["film"][int(place["row"])].as_py(), dataset.codec))
+
+
+def test_a_damaged_shard_stops_with_its_name(nih_dataset: str, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(nih_dataset, tmp_path / "dataset"))
+    shard = copy / "shards/train/part-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    shard.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="shards/train/part-00000"):
+        list(epoch(stream(open_dataset(str(copy), ("train",)))))
+    shard.write_bytes(bytes(data[: len(data) // 2]))
+    with pytest.raises(InputError, match="shards/train/part-00000"):
+        list(epoch(stream(open_dataset(str(copy), ("train",)))))
