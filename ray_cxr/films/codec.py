@@ -5,18 +5,15 @@ HTJ2K (ISO/IEC 15444-15) is smaller than PNG and decodes nearly twice as fast; d
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import cv2
 import imagecodecs
 import numpy as np
 
 from ray_cxr.axes import Pixels
+from ray_cxr.films.settings import Codec
 
-Codec: TypeAlias = Literal["htj2k", "png", "jpeg"]
-"""`htj2k` and `png` are lossless; `jpeg` (quality 95) is not, and the data set's manifest says so."""
-
-LOSSLESS: tuple[Codec, ...] = ("htj2k", "png")
 _JPEG_QUALITY = 95
 
 
@@ -31,13 +28,16 @@ def encode(film: Pixels, codec: Codec) -> bytes:
 
 
 def decode(data: bytes, codec: Codec) -> Pixels:
-    """The film [H, W] uint8 of `encode`; ValueError where the bytes are damaged."""
+    """The film [H, W] uint8 of `encode`; ValueError where the bytes are no film.
+
+    Damage within a film may pass unseen (a cut HTJ2K decodes): that is what the checksums of a shard's pages are for.
+    """
     if codec == "htj2k":
         try:
             return cast(Pixels, imagecodecs.htj2k_decode(data))
         except imagecodecs.Htj2kError as error:
             raise ValueError(str(error)) from None
-    film = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    film = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None
     if film is None:
         raise ValueError(f"not a {codec} film")
     return cast(Pixels, film)

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 import ray
 
 from ray_cxr.axes import Pixels
-from ray_cxr.films.codec import Codec, encode
+from ray_cxr.films.codec import encode
 from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import MAX_BYTES, FilmRefused, read_film, resize_square
+from ray_cxr.films.settings import Codec
 from ray_cxr.storage import Folder
 
 FILMS_PER_PART = 256

@@ -29,7 +29,7 @@ def freeze(model: ChestModel, depth: int | Literal["head"], backbone: str) -> in
     """
     groups = stages(model.network)
     if depth != "head" and depth > len(groups):
-        listed = ", ".join(f"{n + 1}: {_title(names)}" for n, names in enumerate(groups))
+        listed = ", ".join(f"{n + 1}: {title}" for n, title in enumerate(_titles(groups)))
         raise InputError(
             f"model.freeze_depth: got {depth}, but {backbone} has {len(groups)} stages ({listed}); "
             f"use 0 to {len(groups)}, or head."
@@ -63,12 +63,18 @@ def classifier_names(network: nn.Module) -> set[str]:
     return {name for name, p in network.named_parameters() if id(p) in own}
 
 
-def _title(names: list[str]) -> str:
-    """The common beginning of a stage's parameter names, as in `layer2` or `blocks.3`."""
+def _titles(groups: list[list[str]]) -> list[str]:
+    """What a person calls each stage, as in `layer2`: where its parameters' names begin alike, or the first module."""
+    common = [_beginning(names) for names in groups]
+    first = [".".join(names[0].split(".")[:-1][:2]) or names[0] for names in groups]
+    return [c if c and common.count(c) == 1 else f for c, f in zip(common, first, strict=True)]
+
+
+def _beginning(names: list[str]) -> str:
     parts = [n.split(".") for n in names]
     common = []
     for level in zip(*parts, strict=False):
         if len(set(level)) > 1:
             break
         common.append(level[0])
-    return ".".join(common) or names[0].split(".")[0]
+    return ".".join(common)

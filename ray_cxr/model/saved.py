@@ -45,7 +45,8 @@ def save_model(folder: Folder, model: ChestModel, card: ModelCard) -> str:
     )
     sha256 = hashlib.sha256(data).hexdigest()
     folder.write_bytes("model.safetensors", data)
-    folder.write_json("model.json", {"format": FORMAT, **asdict(card), "weights_sha256": sha256})
+    description = {"format": FORMAT, **asdict(card), "weights_sha256": sha256}
+    folder.write_json("model.json", {**description, "description_sha256": _description_sha256(description)})
     return sha256
 
 
@@ -69,9 +70,16 @@ def load_model(folder: Folder) -> tuple[ChestModel, ModelCard]:
     return model, card
 
 
+def _description_sha256(description: dict[str, Any]) -> str:
+    """Two findings that changed places, or another mean, would fit the weights and give wrong scores in silence."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
 def _read_card(folder: Folder) -> tuple[ModelCard, str]:
     try:
         raw = folder.read_json("model.json")
+        if raw.pop("description_sha256") != _description_sha256(raw):
+            raise ValueError("it was changed after it was written")
         if raw.pop("format") != FORMAT:
             raise ValueError("another format")
         sha256 = str(raw.pop("weights_sha256"))

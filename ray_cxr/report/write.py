@@ -13,7 +13,7 @@ from ray_cxr.storage import Folder
 def write_report(run: Folder, evaluation: Evaluation) -> None:
     """One self-contained file, `report/index.html`."""
     contents = ReportContents(
-        title=run.url.rstrip("/").rsplit("/", 1)[-1],
+        title="/".join(run.url.rstrip("/").split("/")[-2:]),
         metrics=evaluation.metrics,
         findings=evaluation.card.findings,
         labels=evaluation.labels,

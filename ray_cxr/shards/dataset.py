@@ -16,7 +16,7 @@ import pandas as pd
 
 from ray_cxr.axes import Labels, Rows
 from ray_cxr.errors import InputError
-from ray_cxr.films.codec import Codec
+from ray_cxr.films.settings import Codec
 from ray_cxr.shards.manifest import fingerprint
 from ray_cxr.splits.leak import check_leaks, refuse_leak
 from ray_cxr.storage import Folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ray_cxr.config import Settings
-from ray_cxr.films.codec import Codec
+from ray_cxr.films.settings import Codec
 from ray_cxr.labels.settings import PhantomSource, Source, Sources
 from ray_cxr.splits.settings import SplitSettings
 

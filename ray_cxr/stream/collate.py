@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from ray_cxr.axes import Pixels, Rows
 from ray_cxr.errors import InputError, RayCxrError
-from ray_cxr.films.codec import Codec, decode
+from ray_cxr.films.codec import decode
+from ray_cxr.films.settings import Codec
 from ray_cxr.stream.augment import Augmentation, augment, draw_augmentation, shrink
 from ray_cxr.stream.plan import RankWork
 

@@ -97,7 +97,9 @@ def plan_epoch(layout: Layout, batch_size: int, seed: int, epoch: int, fingerpri
     ends = np.searchsorted(layout.group, groups, side="right")
     sequence = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
     window = max(1, WINDOW_FILMS // batch_size) * (batch_size // streams)
-    pieces = [_shuffled(piece, window, rng) for piece in np.array_split(sequence, streams)]
+    # Longer pieces lie apart, where array_split puts them first and the last step would be all rank 0's.
+    cuts = np.arange(1, streams) * len(sequence) // streams
+    pieces = [_shuffled(piece, window, rng) for piece in np.split(sequence, cuts)]
     return EpochPlan(epoch, batch_size, pieces, [np.zeros_like(p) for p in pieces])
 
 

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from ray_cxr.storage import Folder
 
 MARKER = "complete.json"
+_MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 FORMAT = 1
 KEPT = 2
 """The newest, and one before it should the newest turn out damaged."""
@@ -49,14 +50,17 @@ def save_checkpoint(folder: Folder, network: nn.Module, optimizer: Optimizer, st
     target = folder / name
     target.remove(MARKER)
     files = {
-        "model.safetensors": save_tensors(_plain(network.state_dict())),
-        "optimizer.safetensors": save_tensors(_optimizer_tensors(optimizer)),
-        "state.json": json.dumps(asdict(state), allow_nan=False).encode(),
+        _MODEL: save_tensors(_plain(network.state_dict())),
+        _OPTIMIZER: save_tensors(_optimizer_tensors(optimizer)),
+        _STATE: json.dumps(asdict(state), allow_nan=False).encode(),
     }
     for file, data in files.items():
         target.write_bytes(file, data)
     target.write_json(MARKER, {"format": FORMAT, "sha256": {f: _sha256(d) for f, d in files.items()}})
-    for old in [n for n in folder.names() if n.startswith("step-")][:-KEPT]:
+    there = [n for n in folder.names() if n.startswith("step-")]
+    # Those of later steps were damaged, or training would have gone on from them; counted, they would push this one out.
+    later = [n for n in there if n > name]
+    for old in later + [n for n in there if n <= name][:-KEPT]:
         folder.remove(old)
     return name
 
@@ -72,9 +76,9 @@ def load_checkpoint(
             notes.append(f"checkpoint {name} is incomplete or damaged and is passed over")
             continue
         # Restore order: 1. model, 2. optimizer, 3. cursor, best and history.
-        network.load_state_dict(load_tensors(files["model.safetensors"]), strict=True)
-        _restore_optimizer(optimizer, load_tensors(files["optimizer.safetensors"]))
-        return TrainState(**json.loads(files["state.json"])), notes
+        network.load_state_dict(load_tensors(files[_MODEL]), strict=True)
+        _restore_optimizer(optimizer, load_tensors(files[_OPTIMIZER]))
+        return TrainState(**json.loads(files[_STATE])), notes
     return None, notes
 
 
@@ -83,7 +87,7 @@ def newest_state(folder: Folder) -> TrainState | None:
     for name in sorted((n for n in folder.names() if n.startswith("step-")), reverse=True):
         files = _read_whole(folder / name)
         if files is not None:
-            return TrainState(**json.loads(files["state.json"]))
+            return TrainState(**json.loads(files[_STATE]))
     return None
 
 
@@ -91,12 +95,13 @@ def _read_whole(folder: Folder) -> dict[str, bytes] | None:
     """The files of a checkpoint, or None unless all are there with the hashes of the marker."""
     try:
         marker = folder.read_json(MARKER)
-        files = {name: folder.read_bytes(name) for name in marker["sha256"]}
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError):
+        if marker["format"] != FORMAT:
+            return None
+        files = {name: folder.read_bytes(name) for name in (_MODEL, _OPTIMIZER, _STATE)}
+        whole = all(_sha256(data) == marker["sha256"][name] for name, data in files.items())
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged marker may hold anything
         return None
-    if marker["format"] != FORMAT or any(_sha256(d) != marker["sha256"][f] for f, d in files.items()):
-        return None
-    return files
+    return files if whole else None
 
 
 def _sha256(data: bytes) -> str:

@@ -1,0 +1,116 @@
+"""The contract of the command line: exit codes, one JSON object, sentences instead of tracebacks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ray_cxr.cli.demo import demo_job
+from ray_cxr.cli.main import run
+from ray_cxr.job import load_job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_config_show_prints_the_effective_settings(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text("train: {epochs: 3}\n")
+    assert run(["config", "show", str(job), "stream.batch_size=64", "--json"]) == 0
+    shown = json.loads(capfd.readouterr().out)
+    assert shown["train"]["epochs"] == 3
+    assert shown["stream"]["batch_size"] == 64
+    assert run(["config", "show", str(job)]) == 0
+    again = tmp_path / "again.yaml"
+    again.write_text(capfd.readouterr().out)
+    assert load_job(again) == load_job(job)
+
+
+def test_config_schema_knows_every_setting_with_its_sentence(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["config", "schema"]) == 0
+    schema = json.loads(capfd.readouterr().out)
+    assert set(schema["properties"]) == {
+        "seed", "out", "dataset", "source", "findings", "split", "shards", "stream", "model", "loss", "train",
+    }  # fmt: skip
+    for name, definition in schema["$defs"].items():
+        for key, setting in definition["properties"].items():
+            assert setting.get("description"), f"{name}.{key} has no sentence"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["config", "show", "{job}", "train.lerning_rate=1"], 2, "did you mean train.learning_rate?"),
+        (["config", "show", "{job}", "epochs=1"], 2, "did you mean train.epochs?"),
+        (["config", "show", "{job}", "stream.augmentation=flip"], 2, "dextrocardia"),
+        (["config", "show", "nowhere.yaml"], 2, "does not exist"),
+        (["prepare", "{job}", "source={kind: nih, images: none, labels: none}"], 2, "source."),
+        (["train", "{job}", "dataset=nowhere"], 2, "run `ray-cxr prepare` first"),
+        (["evaluate", "nowhere"], 2, "holds no trained run"),
+        (["predict", "nowhere", "nothing.png", "--out", "p.csv"], 2, "neither a file nor a folder"),
+        (["predict", "nowhere", "{job}", "--out", "p.txt"], 2, "must end in .csv or .parquet"),
+        (["predict", "nowhere", "{job}", "--out", "p.csv"], 3, "holds no trained model"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_its_exit_code(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text("seed: 1\n")
+    line = [a.replace("{job}", "job.yaml") for a in arguments]
+    assert run(line) == code
+    told = capfd.readouterr()
+    assert said in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert run([*line, "--json"]) == code
+    told = capfd.readouterr()
+    answer = json.loads(told.out)
+    assert answer["exit_code"] == code
+    assert said in answer["error"]
+
+
+def test_a_wrong_command_line_is_exit_2_and_still_one_json_object(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train"]) == 2
+    assert run(["trian", "x"]) == 2
+    capfd.readouterr()
+    assert run(["train", "--json"]) == 2
+    assert json.loads(capfd.readouterr().out)["exit_code"] == 2
+
+
+def test_doctor_finds_this_machine_fit(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["healthy"] is True
+    assert {f["name"] for f in answer["findings"]} >= {"python", "torch", "ray", "films", "disk"}
+
+
+def test_doctor_lists_backbones(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "--backbones", "densenet*", "--json"]) == 0
+    assert "densenet121" in json.loads(capfd.readouterr().out)["backbones"]
+
+
+def test_version_and_help_come_without_torch() -> None:
+    code = (
+        "import sys; from ray_cxr.cli.main import run; run(['--version']); run(['train', '--help']);"
+        "sys.exit(' '.join({'torch', 'ray', 'cv2', 'sklearn'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_demo_is_the_shipped_job_file() -> None:
+    assert demo_job(Path("demo")) == load_job(ROOT / "jobs/demo.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_job_is_valid_and_names_known_models(path: Path) -> None:
+    from ray_cxr.model.build import check_backbone
+
+    check_backbone(load_job(path).model.backbone)

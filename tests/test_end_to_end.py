@@ -1,0 +1,96 @@
+"""The whole line on real films through the command line: prepare, train with Ray workers, evaluate, predict."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+JOB = """
+source: {{kind: nih, images: {data}/nih/images, labels: {data}/nih/Data_Entry_2017_v2020.csv.gz}}
+dataset: {here}/dataset
+out: {here}/run
+shards: {{image_px: 72}}
+stream: {{image_px: 64, batch_size: 24}}
+model: {{backbone: test_convnext}}
+train: {{epochs: 2, workers: 2}}
+"""
+
+
+def ray_cxr(*arguments: str) -> dict[str, Any]:
+    """The command's one JSON object; stdout holds nothing else."""
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", "from ray_cxr.cli.main import main; main()", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def job(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    here = tmp_path_factory.mktemp("end-to-end")
+    path = here / "job.yaml"
+    path.write_text(JOB.format(data=shared_data, here=here))
+    return path
+
+
+def losses(run: Path) -> list[tuple[str, float, float]]:
+    lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    return [(line["plan"], line["train_loss"], line["validation_loss"]) for line in lines]
+
+
+def test_from_films_to_a_tested_classifier(job: Path, shared_data: Path) -> None:
+    here = job.parent
+    before = {p.pid for p in psutil.process_iter() if "raylet" in p.name()}
+
+    prepared = ray_cxr("prepare", str(job))
+    assert prepared["leak_check"]["shared_patients"] == 0
+    assert sum(s["images"] for s in prepared["splits"].values()) == 796
+
+    trained = ray_cxr("train", str(job))
+    assert trained["split"] == "validation"
+    assert len(losses(here / "run")) == 2
+
+    tested = ray_cxr("evaluate", str(here / "run"))
+    assert tested["split"] == "test"
+    assert tested["test_openings"] == 1
+    assert tested["films"] == prepared["splits"]["test"]["images"]
+    assert (here / "run/report/index.html").stat().st_size > 10_000
+    assert json.loads((here / "run/metrics.json").read_text())["auroc"] == tested["auroc"]
+    assert ray_cxr("evaluate", str(here / "run"))["test_openings"] == 2
+
+    # New films are scored as the test films were: the same file, the same probability.
+    expected = pd.read_parquet(here / "run/predictions-test.parquet")
+    films = [str(shared_data / "nih/images" / i) for i in expected["image_id"][:5]]
+    ray_cxr("predict", str(here / "run"), *films, "--out", str(here / "scores.csv"))
+    scores = pd.read_csv(here / "scores.csv")
+    assert scores["image_id"].tolist() == expected["image_id"][:5].tolist()
+    columns = [c for c in expected if c.startswith("prob_")]
+    assert np.allclose(scores[columns], expected[columns][:5], atol=1e-6)
+
+    after = {p.pid for p in psutil.process_iter() if "raylet" in p.name()}
+    assert after <= before, "a Ray process was left behind"
+
+
+def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path) -> None:
+    """BatchNorm would see another batch on each worker; this network has none. Tolerance: 1e-5 of the loss."""
+    here = job.parent
+    if not (here / "dataset/manifest.json").exists():
+        ray_cxr("prepare", str(job))
+    curves = {}
+    for workers in (0, 1, 2, 3):
+        ray_cxr("train", str(job), f"train.workers={workers}", f"out={here}/workers-{workers}")
+        curves[workers] = losses(here / f"workers-{workers}")
+    for workers in (1, 2, 3):
+        for (plan, train, validation), other in zip(curves[0], curves[workers], strict=True):
+            assert other[0] == plan
+            assert other[1] == pytest.approx(train, rel=1e-5)
+            assert other[2] == pytest.approx(validation, rel=1e-5)
