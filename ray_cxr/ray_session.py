@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import psutil
 
+from ray_cxr.errors import InputError
+
 _ENVIRONMENT = {
     # Nothing is sent anywhere.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,7 +55,7 @@ def start_ray(cpus: int, store_bytes: int) -> None:
     umask = os.umask(0o077)
     try:
         if os.environ.get("RAY_ADDRESS"):
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            _join(os.environ["RAY_ADDRESS"])
         else:
             ray.init(
                 num_cpus=cpus,
@@ -64,6 +66,19 @@ def start_ray(cpus: int, store_bytes: int) -> None:
             )
     finally:
         os.umask(umask)
+
+
+def _join(address: str) -> None:
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"RAY_ADDRESS: the cluster {address!r} cannot be joined ({reason}); mend the address, or unset it to start "
+            "Ray on this machine."
+        ) from None
 
 
 def stop_ray() -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from yaml.constructor import ConstructorError
 
 from ray_cxr.errors import InputError
 
@@ -39,7 +40,7 @@ def to_yaml(settings: BaseModel) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  it is a SafeLoader
     except FileNotFoundError:
         raise InputError(
             f"job file {str(path)!r} does not exist; give the path of a YAML job file."
@@ -57,6 +58,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         kind = type(raw).__name__
         raise InputError(f"job file {str(path)!r} must hold settings as `key: value`, but holds a {kind}.")
     return raw
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML lets the last of two equal keys win; here a second `train:` would drop the first in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:

@@ -68,7 +68,7 @@ def nih_table(source: NihSource) -> NihTable:
 
 
 def find_films(folders: Sequence[str]) -> dict[str, str]:
-    """File name → path of every file below the folders. InputError where a folder is missing or a name is double."""
+    """File name → path of every film below the folders. InputError where a folder is missing or a name is double."""
     found: dict[str, str] = {}
     twice = 0
     for folder in folders:
@@ -77,7 +77,7 @@ def find_films(folders: Sequence[str]) -> dict[str, str]:
                 f"source.images: {folder!r} is not a folder; give the folder that holds the films."
             )
         for parent, _, names in os.walk(folder, followlinks=True):
-            for name in names:
+            for name in filter(_is_film, names):
                 path = os.path.abspath(os.path.join(parent, name))
                 twice += found.setdefault(name, path) != path
     if twice:
@@ -86,6 +86,10 @@ def find_films(folders: Sequence[str]) -> dict[str, str]:
             "keep one file per name, since the label table knows films by name only."
         )
     return found
+
+
+def _is_film(name: str) -> bool:
+    return name.lower().endswith((".png", ".jpg", ".jpeg"))
 
 
 def parse_ages(ages: pd.Series) -> pd.Series:
@@ -103,7 +107,10 @@ def parse_ages(ages: pd.Series) -> pd.Series:
 
 def _read_csv(path: str) -> pd.DataFrame:
     try:
-        raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        # index_col: rows that end with a comma would make pandas take the first column for an index.
+        raw = pd.read_csv(
+            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, usecols=COLUMNS.__contains__
+        )
     except FileNotFoundError:
         raise InputError(
             f"source.labels: {path!r} does not exist; give the Data_Entry CSV (plain or .gz)."
@@ -121,7 +128,7 @@ def _read_csv(path: str) -> pd.DataFrame:
 
 def _patient_ids(there: pd.DataFrame) -> pd.Series:
     """The file name's part before the underscore, held against the table's own column."""
-    prefix = there["Image Index"].str.partition("_")[0]
+    prefix = there["Image Index"].str.split("_").str[0]
     stated = there["Patient ID"].str.strip()
     differs = prefix.str.lstrip("0") != stated.str.lstrip("0")
     if differs.any():
@@ -134,13 +141,13 @@ def _patient_ids(there: pd.DataFrame) -> pd.Series:
 
 
 def _labels(texts: pd.Series) -> pd.DataFrame:
-    """[N, F] float32 from `A|B|C`; `No Finding` is all zeros. InputError for a name that is not known."""
-    dummies = texts.str.get_dummies(sep="|")
-    dummies.columns = dummies.columns.str.strip()
-    unknown = [c for c in dummies.columns if c not in FINDINGS and c != NO_FINDING]
+    """[N, F] float32 from `A|B|C`; `No Finding` is all zeros, a blank cell NaN. InputError for an unknown name."""
+    named = [{name.strip() for name in text.split("|")} - {""} for text in texts]
+    unknown = sorted(set().union(*named) - {*FINDINGS, NO_FINDING})
     if unknown:
         raise InputError(
             f"source.labels: 'Finding Labels' holds {unknown[0]!r}, which is no finding of this data set; "
             f"known are {', '.join(FINDINGS)} and {NO_FINDING!r}."
         )
-    return dummies.reindex(columns=list(FINDINGS), fill_value=0).astype(np.float32)
+    columns = {f: [float(f in names) if names else np.nan for names in named] for f in FINDINGS}
+    return pd.DataFrame(columns, dtype=np.float32)

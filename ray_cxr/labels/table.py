@@ -83,6 +83,8 @@ def _choose(known: list[str], wanted: Sequence[str] | None) -> list[str]:
         raise InputError(
             f"findings: {unknown[0]!r} is labelled by no source; labelled are {', '.join(known)}."
         )
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"findings: got {', '.join(wanted)}; give each finding once.")
     return list(wanted)
 
 

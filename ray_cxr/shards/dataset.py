@@ -110,4 +110,6 @@ def check_findings(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
             f"findings: {unknown[0]!r} is not in the data set, which has {', '.join(dataset.findings)}; "
             "prepare it with this finding, or leave it out."
         )
+    if len(set(wanted)) < len(wanted):
+        raise InputError(f"findings: got {', '.join(wanted)}; give each finding once.")
     return list(wanted)
