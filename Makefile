@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 OUT ?= demo
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format install clean
+.PHONY: demo test test-slow lint format docs install clean
 
 demo: $(READY)  ## run the demonstration: no data, no network, no GPU
 	$(BIN)/ray-cxr demo --out $(OUT)
@@ -26,6 +26,9 @@ lint: $(READY)  ## style and types
 format: $(READY)  ## mend the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## write the pages that are made from the code
+	$(BIN)/python docs/settings.py
 
 install: $(READY)  ## make the environment
 

@@ -1,0 +1,44 @@
+"""What the documents say is held against what is there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from ray_cxr.cli.main import run
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "cluster/README.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]]
+
+
+def test_the_page_of_settings_is_that_of_the_settings() -> None:
+    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "docs/settings.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs/settings.md").read_text() == module.render(), "make docs"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name: str) -> None:
+    document = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), f"{name} links to {target}"
+
+
+def test_every_command_of_the_readme_exists(capfd: pytest.CaptureFixture[str]) -> None:
+    commands = set(re.findall(r"`ray-cxr ([a-z]+)", (ROOT / "README.md").read_text()))
+    assert {"demo", "prepare", "train", "evaluate", "predict", "config", "doctor"} <= commands
+    for command in commands:
+        assert run([command, "--help"]) == 0
+        assert "Usage" in capfd.readouterr().out
+
+
+def test_the_makefile_has_the_words_of_the_documents() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in DOCUMENTS:
+        for word in re.findall(r"`?make ([a-z-]+)", (ROOT / name).read_text()):
+            assert word in targets, f"{name} says make {word}"
