@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,9 @@ def _table(prefix: str, properties: dict[str, Any]) -> str:
     lines = ["| setting | default | allowed | what it is |", "|---|---|---|---|"]
     for name, setting in properties.items():
         what = setting.get("description", "").replace("\n", " ").replace("|", "\\|")
-        default = f"`{_yaml(setting['default'])}`" if "default" in setting else "required"
+        default = f"`{json.dumps(setting['default']).strip(chr(34))}`" if "default" in setting else "required"
         lines.append(f"| `{prefix}{name}` | {default} | {_allowed(setting)} | {what} |")
     return "\n".join(lines) + "\n"
-
-
-def _yaml(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, list) else str(value)
 
 
 def _allowed(setting: dict[str, Any]) -> str:

@@ -40,5 +40,5 @@ def test_every_command_of_the_readme_exists(capfd: pytest.CaptureFixture[str]) -
 def test_the_makefile_has_the_words_of_the_documents() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name in DOCUMENTS:
-        for word in re.findall(r"`?make ([a-z-]+)", (ROOT / name).read_text()):
+        for word in re.findall(r"(?:`|    )make ([a-z-]+)", (ROOT / name).read_text()):
             assert word in targets, f"{name} says make {word}"
