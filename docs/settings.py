@@ -65,7 +65,9 @@ def _allowed(setting: dict[str, Any]) -> str:
         return ", ".join(f"`{v}`" for v in setting["enum"])
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = ", ".join(f"{sign} {setting[key]}" for key, sign in bounds.items() if key in setting)
-    kind = {"array": "list", "boolean": "true, false", "null": "null"}.get(setting.get("type", ""), setting.get("type", ""))
+    kind = {"array": "list", "boolean": "true, false", "null": "null"}.get(
+        setting.get("type", ""), setting.get("type", "")
+    )
     return f"{kind} {limits}".strip()
 
 

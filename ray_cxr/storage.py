@@ -30,7 +30,9 @@ class Folder:
                 f"folder {text!r} cannot be opened: {error}; use a local path or a known URL."
             ) from None
         self.is_local = isinstance(self.fs, LocalFileSystem)
-        self.url = os.path.abspath(self.path) if self.is_local else text.rstrip("/")
+        # `memory://` is the root of a store; without its slashes it would be a local path.
+        url = text if text.endswith("://") else text.rstrip("/")
+        self.url = os.path.abspath(self.path) if self.is_local else url
         if self.is_local:
             self.path = self.url
 
@@ -38,7 +40,7 @@ class Folder:
         return (Folder, (self.url,))
 
     def __truediv__(self, name: str) -> Folder:
-        return Folder(f"{self.url}/{name}")
+        return Folder(f"{self.url}{'' if self.url.endswith('/') else '/'}{name}")
 
     def __str__(self) -> str:
         return self.url

@@ -9,7 +9,12 @@ import pytest
 from ray_cxr.cli.main import run
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "cluster/README.md", *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")]]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "cluster/README.md",
+    *[f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")],
+]
 
 
 def test_the_page_of_settings_is_that_of_the_settings() -> None:

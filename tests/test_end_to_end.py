@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ train: {{epochs: 2, workers: 2}}
 """
 
 
+COMMAND = [sys.executable, "-c", "from ray_cxr.cli.main import main; main()"]
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
+
+
 def ray_cxr(*arguments: str) -> dict[str, Any]:
     """The command's one JSON object; stdout holds nothing else."""
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", "from ray_cxr.cli.main import main; main()", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    command = [*COMMAND, *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -94,3 +98,64 @@ def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path) -> Non
             assert other[0] == plan
             assert other[1] == pytest.approx(train, rel=1e-5)
             assert other[2] == pytest.approx(validation, rel=1e-5)
+
+
+def start_and_wait_for_the_first_epoch(job: Path, out: Path) -> subprocess.Popen[bytes]:
+    arguments = ["train", str(job), f"out={out}", "train.epochs=4"]
+    process = subprocess.Popen([*COMMAND, *arguments], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    while not list((out / "checkpoints").glob("*/complete.json")):
+        assert process.poll() is None, "it ended before its first checkpoint"
+        time.sleep(0.02)
+    return process
+
+
+def workers_below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return [
+        p
+        for p in psutil.Process(process.pid).children(recursive=True)
+        if "RayTrainWorker" in " ".join(p.cmdline())
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job: Path) -> Path:
+    """A run of four epochs on two workers that nobody killed."""
+    if not (job.parent / "dataset/manifest.json").exists():
+        ray_cxr("prepare", str(job))
+    ray_cxr("train", str(job), f"out={job.parent}/undisturbed", "train.epochs=4")
+    return job.parent / "undisturbed"
+
+
+def same_model(run: Path, other: Path) -> bool:
+    return (run / "best/model.safetensors").read_bytes() == (other / "best/model.safetensors").read_bytes()
+
+
+def test_a_killed_driver_started_again_ends_as_undisturbed(job: Path, undisturbed: Path) -> None:
+    out = job.parent / "driver-killed"
+    process = start_and_wait_for_the_first_epoch(job, out)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(below, timeout=20)
+    left = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    # Ray's two agents try for more than a minute to tell the control store, dead as well, that the raylet is gone.
+    assert {p.name() for p in left} <= {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}, (
+        "processes were left behind"
+    )
+    for agent in left:
+        agent.kill()
+    assert len(losses(out)) < 4
+    ray_cxr("train", str(job), f"out={out}", "train.epochs=4")
+    assert losses(out) == losses(undisturbed)
+    assert same_model(out, undisturbed)
+
+
+def test_a_killed_worker_is_replaced_and_the_run_ends_as_undisturbed(job: Path, undisturbed: Path) -> None:
+    out = job.parent / "worker-killed"
+    process = start_and_wait_for_the_first_epoch(job, out)
+    workers = workers_below(process)
+    assert len(workers) == 2
+    workers[1].kill()
+    assert process.wait(timeout=200) == 0
+    assert losses(out) == losses(undisturbed)
+    assert same_model(out, undisturbed)

@@ -119,7 +119,7 @@ def run_evaluate(run: Folder, dataset: str | None) -> tuple[dict[str, Any], str]
     with ConsoleProgress() as progress:
         evaluation = evaluate_run(run, dataset, progress.start, progress.advance)
     write_report(run, evaluation)
-    return evaluation.metrics, (run / "report").full("index.html")
+    return evaluation.metrics, f"{run.url}/report/index.html"
 
 
 def _split_table(manifest: dict[str, Any]) -> Table:

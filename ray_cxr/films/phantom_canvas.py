@@ -170,6 +170,7 @@ def ribbon(centre: Points, width_cm: float | Points) -> tuple[Points, Points]:
 
 
 def ellipse(x_cm: float, y_cm: float, radius_x_cm: float, radius_y_cm: float, points: int = 28) -> Points:
+    """Points [points, 2] on an ellipse, in cm."""
     return _unit_circle(points) * (radius_x_cm, radius_y_cm) + (x_cm, y_cm)
 
 

@@ -6,4 +6,3 @@ from typing import Literal, TypeAlias
 
 Codec: TypeAlias = Literal["htj2k", "png", "jpeg"]
 """`htj2k` and `png` are lossless; `jpeg` (quality 95) is not, and the data set's manifest says so."""
-

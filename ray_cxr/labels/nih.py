@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,13 +71,18 @@ def nih_table(source: NihSource) -> NihTable:
 def find_films(folders: Sequence[str]) -> dict[str, str]:
     """File name → path of every film below the folders. InputError where a folder is missing or a name is double."""
     found: dict[str, str] = {}
+    entered: set[str] = set()
     twice = 0
     for folder in folders:
         if not os.path.isdir(folder):
             raise InputError(
                 f"source.images: {folder!r} is not a folder; give the folder that holds the films."
             )
-        for parent, _, names in os.walk(folder, followlinks=True):
+        for parent, below, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(parent) in entered:  # a link back up, or a second way in
+                below.clear()
+                continue
+            entered.add(os.path.realpath(parent))
             for name in filter(_is_film, names):
                 path = os.path.abspath(os.path.join(parent, name))
                 twice += found.setdefault(name, path) != path
@@ -109,13 +115,18 @@ def _read_csv(path: str) -> pd.DataFrame:
     try:
         # index_col: rows that end with a comma would make pandas take the first column for an index.
         raw = pd.read_csv(
-            path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False, usecols=COLUMNS.__contains__
+            path,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            usecols=COLUMNS.__contains__,
         )
     except FileNotFoundError:
         raise InputError(
             f"source.labels: {path!r} does not exist; give the Data_Entry CSV (plain or .gz)."
         ) from None
-    except (OSError, UnicodeDecodeError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"source.labels: {path!r} cannot be read as a CSV table: {reason}.") from None
     missing = [c for c in COLUMNS if c not in raw.columns]

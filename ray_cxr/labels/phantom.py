@@ -52,6 +52,8 @@ class _Purpose(IntEnum):
 
 @dataclass(frozen=True)
 class Effusion:
+    """Fluid in one pleural sac."""
+
     side: int
     height_cm: float
     """Top of the meniscus at the chest wall, above the tip of the costophrenic angle."""
@@ -59,6 +61,8 @@ class Effusion:
 
 @dataclass(frozen=True)
 class Pneumothorax:
+    """Air in one pleural sac of the upright patient."""
+
     side: int
     gap_cm: float
     """Widest distance between chest wall and visceral pleura, at the apex."""
@@ -66,12 +70,16 @@ class Pneumothorax:
 
 @dataclass(frozen=True)
 class Edema:
+    """Fluid in both lungs, around the hila first."""
+
     severity: float
     """0.4 = interstitial only, 1 = alveolar."""
 
 
 @dataclass(frozen=True)
 class Consolidation:
+    """A patch of lung whose air is displaced; centre and radius in the patient's cm."""
+
     side: int
     x_cm: float
     y_cm: float
@@ -104,6 +112,8 @@ class Technique:
 
 @dataclass(frozen=True)
 class Patient:
+    """What all films of a patient share: his anatomy, and a mark of his own."""
+
     patient_id: str
     sex: str
     anatomy: Anatomy
@@ -112,6 +122,8 @@ class Patient:
 
 @dataclass(frozen=True)
 class Film:
+    """What one film shows beside the patient's anatomy, and how it was taken."""
+
     image_id: str
     age: float
     findings: tuple[bool, ...]

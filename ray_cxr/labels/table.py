@@ -93,6 +93,11 @@ def _check(frame: pd.DataFrame) -> None:
         raise InputError(
             "source: no film was found; check that source.images holds the files that the label table names."
         )
+    nameless = int((frame["patient_id"].isna() | (frame["patient_id"] == "")).sum())
+    if nameless:
+        raise InputError(
+            f"source: {nameless} films have no patient id, so nobody could keep patients apart; fill the column in."
+        )
     twice = int(frame["image_id"].duplicated().sum())
     if twice:
         raise InputError(

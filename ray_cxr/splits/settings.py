@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ray_cxr.config import Settings
 
-Size = Annotated[float, Field(gt=0)]
+
+def _whole_above_one(size: float) -> float:
+    if size >= 1 and size != int(size):
+        raise ValueError(f"got {size:g}, but a number of films is whole, and a fraction of films is below 1")
+    return size
+
+
+Size = Annotated[float, Field(gt=0), AfterValidator(_whole_above_one)]
 """A fraction of films (< 1) or a number of films (≥ 1)."""
 
 

@@ -60,10 +60,6 @@ class Collate:
                 taken += len(films)
                 rows = self.rows[positions[here]]
                 yield Batch(self._decode(pool, films, rows, work.copies[here], work.epoch), rows)
-        if taken != len(positions):
-            raise RayCxrError(
-                f"the stream gave {taken} films of {len(positions)} planned; start again to resume."
-            )
 
     def _decode(
         self, pool: ThreadPoolExecutor, films: pa.Array, rows: Rows, copies: Rows, epoch: int
@@ -106,6 +102,9 @@ def _regroup(tables: Iterable[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Ar
         joined = pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
         yield joined[:size]
         rest = joined[size:]
+    surplus = len(rest) + sum(table.num_rows for table in source)
+    if surplus:
+        raise RayCxrError(f"the stream gave {surplus} films more than were planned; this must not happen.")
 
 
 def ahead(make: Callable[[], Iterator[T]], ready: int) -> Iterator[T]:

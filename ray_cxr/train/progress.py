@@ -26,6 +26,7 @@ class ProgressFile:
         self._interval_s = _LOCAL_INTERVAL_S if run.is_local else _URL_INTERVAL_S
         self._events: list[dict[str, Any]] = []
         self._written = 0.0
+        self._attempt = time.time_ns()
 
     def __call__(self, event: dict[str, Any]) -> None:
         if self._events and self._events[-1]["kind"] == "step":
@@ -34,7 +35,9 @@ class ProgressFile:
         now = time.monotonic()
         if event["kind"] != "step" or now - self._written >= self._interval_s:
             self._written = now
-            self._run.write_bytes(NAME, json.dumps(self._events).encode())
+            self._run.write_bytes(
+                NAME, json.dumps({"attempt": self._attempt, "events": self._events}).encode()
+            )
 
 
 class ProgressFollower:
@@ -45,6 +48,7 @@ class ProgressFollower:
         self._interval_s = _LOCAL_INTERVAL_S if run.is_local else _URL_INTERVAL_S
         self._done = threading.Event()
         self._shown = 0
+        self._attempt = 0
         self._last_step: tuple[int, int] = (0, 0)
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
 
@@ -65,12 +69,13 @@ class ProgressFollower:
 
     def _look(self) -> None:
         try:
-            events: list[dict[str, Any]] = self._run.read_json(NAME)
+            written: dict[str, Any] = self._run.read_json(NAME)
         except (OSError, ValueError):  # not there yet, or between two writes on a store without rename
             return
+        if written["attempt"] != self._attempt:  # the workers were started, or started again
+            self._attempt, self._shown = written["attempt"], 0
+        events: list[dict[str, Any]] = written["events"]
         kept = [e for e in events if e["kind"] != "step"]
-        if len(kept) < self._shown:  # the workers were started again
-            self._shown = 0
         for event in kept[self._shown :]:
             self._show(event)
         self._shown = len(kept)

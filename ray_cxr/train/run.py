@@ -95,7 +95,9 @@ def environment(world_size: int, device: torch.device, threads: int) -> dict[str
 
 def write_history(run: Folder, history: Sequence[dict[str, Any]]) -> None:
     """`history.jsonl`, a line an epoch. Written whole, so that a resumed run holds no line twice."""
-    run.write_bytes("history.jsonl", "".join(json.dumps(line) + "\n" for line in history).encode())
+    run.write_bytes(
+        "history.jsonl", "".join(json.dumps(line, allow_nan=False) + "\n" for line in history).encode()
+    )
 
 
 def predictions_frame(

@@ -30,6 +30,7 @@ def score_split(
             pixels = torch.from_numpy(batch.pixels).to(worker.device, non_blocking=True)
             logits.append(model(pixels).float().cpu().numpy())
             rows.append(batch.rows)
+            _refuse_non_finite(logits[-1], batch.rows)
             advance(len(batch.rows))
     gathered = worker.gather(np.concatenate(rows), np.concatenate(logits))
     if gathered is not None and not np.array_equal(gathered[0], np.sort(stream.layout.rows)):
@@ -38,6 +39,15 @@ def score_split(
             "the figures would be wrong, so the run stops."
         )
     return gathered
+
+
+def _refuse_non_finite(logits: NDArray[np.float32], rows: Rows) -> None:
+    bad = rows[~np.isfinite(logits).all(1)]
+    if len(bad):
+        raise RayCxrError(
+            f"the model gives no finite number for {len(bad)} films (index rows {', '.join(map(str, bad[:8]))}"
+            f"{', …' if len(bad) > 8 else ''}); train with a smaller train.learning_rate."
+        )
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -175,7 +175,19 @@ def test_truncated_published_films_are_refused(originals: list[bytes]) -> None:
         (_png_with_header(9_000, 9_000), "9000×9000 is more than 64 megapixels"),
         (_saved(Image.fromarray(_gray(20, 64))), "64×20 is smaller than 32 pixels"),
     ],
-    ids=["empty", "text", "html", "signature", "noise", "tiff", "gif", "bomb", "just-above", "large", "small"],
+    ids=[
+        "empty",
+        "text",
+        "html",
+        "signature",
+        "noise",
+        "tiff",
+        "gif",
+        "bomb",
+        "just-above",
+        "large",
+        "small",
+    ],
 )
 def test_what_is_no_film_is_refused_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(FilmRefused, match=reason):

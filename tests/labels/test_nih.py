@@ -31,9 +31,7 @@ def _films(folder: Path, *names: str) -> None:
         (folder / name).write_bytes(b"a film")
 
 
-def _row(
-    name: str = "00000005_000.png", labels: str = "Mass", patient: str = "5", view: str = "PA"
-) -> str:
+def _row(name: str = "00000005_000.png", labels: str = "Mass", patient: str = "5", view: str = "PA") -> str:
     return f"{name},{labels},0,{patient},57,M,{view},2682,2749,0.143,0.143"
 
 
@@ -79,7 +77,10 @@ def test_published_ages_and_views_are_plausible(published: NihTable) -> None:
     assert frame["age"].dtype == np.float32 and frame["age"].between(0, 120).all()
     assert set(frame["view"]) == {"PA", "AP"} and set(frame["sex"]) == {"M", "F"}
     assert (frame["patient_id"] == frame["image_id"].str[:8]).all()
-    assert all(Path(p).is_absolute() and Path(p).name == i for p, i in zip(frame["locator"], frame["image_id"], strict=True))
+    assert all(
+        Path(p).is_absolute() and Path(p).name == i
+        for p, i in zip(frame["locator"], frame["image_id"], strict=True)
+    )
 
 
 def test_table_of_2017_is_read_by_name_although_its_header_has_stray_commas(tmp_path: Path) -> None:
@@ -204,25 +205,30 @@ def test_table_may_be_compressed_and_begin_with_a_byte_order_mark(tmp_path: Path
     assert table.frame["Mass"].tolist() == [1]
 
 
-def _short(data: bytes) -> bytes:
-    return data[: len(data) // 2]
-
-
-def _changed(data: bytes) -> bytes:
-    return data[: len(data) // 2] + bytes(b ^ 0x55 for b in data[len(data) // 2 :][:200]) + data[len(data) // 2 + 200 :]
-
-
-def _not_compressed(data: bytes) -> bytes:
-    return gzip.decompress(data)
-
-
-@pytest.mark.parametrize("damage", [_short, _changed, _not_compressed])
-def test_damaged_compressed_table_is_refused_in_a_sentence(tmp_path: Path, damage) -> None:  # type: ignore[no-untyped-def]
+def _compressed() -> bytes:
     rows = [_row(f"{n:08d}_000.png", patient=str(n)) for n in range(2000)]
-    csv = tmp_path / "Data_Entry.csv.gz"
-    csv.write_bytes(damage(gzip.compress("\n".join([HEADER_2020, *rows]).encode())))
+    return gzip.compress("\n".join([HEADER_2020, *rows]).encode())
+
+
+def _refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "Data_Entry.csv.gz").write_bytes(data)
     with pytest.raises(InputError, match=r"source.labels: .* cannot be read as a CSV table: .+\.$"):
-        nih_table(NihSource(images=[str(tmp_path)], labels=str(csv)))
+        nih_table(NihSource(images=[str(tmp_path)], labels=str(tmp_path / "Data_Entry.csv.gz")))
+
+
+def test_truncated_compressed_table_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    data = _compressed()
+    _refused(tmp_path, data[: len(data) // 2])
+
+
+def test_table_that_is_not_compressed_under_a_compressed_name_is_refused(tmp_path: Path) -> None:
+    _refused(tmp_path, gzip.decompress(_compressed()))
+
+
+def test_compressed_table_with_a_flipped_bit_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    data = _compressed()
+    for place in range(20, len(data) - 8, len(data) // 30):
+        _refused(tmp_path, data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -249,3 +255,10 @@ def test_ages(text: str, years: float | None) -> None:
     age = parse_ages(pd.Series([text]))
     assert age.dtype == np.float32
     assert age.tolist() == pytest.approx([float("nan") if years is None else years], nan_ok=True, rel=1e-6)
+
+
+def test_a_link_back_up_ends_the_search(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "00000001_000.png").write_bytes(b"x")
+    (tmp_path / "below" / "up").symlink_to(tmp_path)
+    assert list(find_films([str(tmp_path)])) == ["00000001_000.png"]

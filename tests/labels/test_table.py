@@ -40,7 +40,13 @@ def test_one_source_gives_its_findings_in_its_order(nih: NihSource) -> None:
 
 def test_counts_say_why_rows_are_not_films(nih: NihSource) -> None:
     (count,) = build_label_table([nih], None).counts
-    assert (count.source, count.rows, count.films, count.without_file, count.other_views) == ("nih", 3, 2, 1, 0)
+    assert (count.source, count.rows, count.films, count.without_file, count.other_views) == (
+        "nih",
+        3,
+        2,
+        1,
+        0,
+    )
 
 
 def test_findings_are_taken_in_the_order_asked_for(nih: NihSource) -> None:
@@ -53,7 +59,9 @@ def test_findings_are_taken_in_the_order_asked_for(nih: NihSource) -> None:
 
 
 def test_finding_that_no_source_labels_is_refused(nih: NihSource) -> None:
-    with pytest.raises(InputError, match=r"findings: 'Covid' is labelled by no source; labelled are Atelectasis, "):
+    with pytest.raises(
+        InputError, match=r"findings: 'Covid' is labelled by no source; labelled are Atelectasis, "
+    ):
         build_label_table([nih], ["Mass", "Covid"])
 
 

@@ -52,7 +52,9 @@ def test_fixed_size_backbones_are_built_for_the_image_size() -> None:
 
 
 def test_image_size_that_a_backbone_cannot_take_is_refused() -> None:
-    with pytest.raises(InputError, match=r"stream.image_px: got 100, which backbone coatnet_nano_rw_224 cannot take.*try 224"):
+    with pytest.raises(
+        InputError, match=r"stream.image_px: got 100, which backbone coatnet_nano_rw_224 cannot take.*try 224"
+    ):
         build_model("coatnet_nano_rw_224", 2, 100, PLAIN)
 
 

@@ -81,7 +81,10 @@ def test_flipped_bit_is_refused(saved: Path, file: str, where: float) -> None:
 
 @pytest.mark.parametrize(
     ("file", "sentence"),
-    [("model.safetensors", "is not the file that model.json describes"), ("model.json", "holds no trained model")],
+    [
+        ("model.safetensors", "is not the file that model.json describes"),
+        ("model.json", "holds no trained model"),
+    ],
 )
 def test_missing_file_is_refused(saved: Path, file: str, sentence: str) -> None:
     (saved / file).unlink()

@@ -30,7 +30,10 @@ def test_real_films_are_all_there_and_split_by_patient(nih_dataset: str) -> None
     assert dataset.manifest["sources"][0]["rows"] == 112_120
     assert dataset.manifest["sources"][0]["without_file"] == 112_120 - 796
     counts = dataset.manifest["splits"]
-    assert {s: counts[s]["images"] for s in counts} == {**index["split"].value_counts().to_dict(), "unused": 0}
+    assert {s: counts[s]["images"] for s in counts} == {
+        **index["split"].value_counts().to_dict(),
+        "unused": 0,
+    }
     assert abs(counts["test"]["images"] - 0.2 * 796) <= 5
     assert counts["train"]["positives"]["Hernia"] + counts["test"]["positives"]["Hernia"] < 7
 
@@ -66,7 +69,9 @@ def test_another_split_copies_and_decodes_nothing(
     assert manifest["fingerprint"] != fingerprints["fingerprint"]
 
 
-def test_the_test_set_is_drawn_before_validation(nih_job: Callable[..., Job], nih_dataset: str, copy: Path) -> None:
+def test_the_test_set_is_drawn_before_validation(
+    nih_job: Callable[..., Job], nih_dataset: str, copy: Path
+) -> None:
     def films(dataset: str, split: str) -> set[str]:
         index = open_dataset(dataset, ()).index
         return set(index.loc[index["split"] == split, "image_id"])
@@ -79,7 +84,9 @@ def test_the_test_set_is_drawn_before_validation(nih_job: Callable[..., Job], ni
 def test_the_same_settings_give_the_same_data_set(nih_job: Callable[..., Job], nih_dataset: str) -> None:
     again = prepare(nih_job(), Silent())
     first = open_dataset(nih_dataset, ()).manifest
-    assert {k: v for k, v in again.items() if k != "settings"} == {k: v for k, v in first.items() if k != "settings"}
+    assert {k: v for k, v in again.items() if k != "settings"} == {
+        k: v for k, v in first.items() if k != "settings"
+    }
 
 
 def test_a_patient_moved_between_splits_is_refused(copy: Path) -> None:

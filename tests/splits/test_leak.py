@@ -39,7 +39,13 @@ def test_one_shared_patient_is_refused(film: tuple[str, str, str], pair: str) ->
 
 def test_pairs_are_counted_by_patient_not_by_film() -> None:
     # Two patients in train and test (one with three films there), one of them also in validation.
-    films = [("a", "test", "5"), ("a", "test", "6"), ("a", "test", "7"), ("b", "train", "8"), ("b", "test", "9")]
+    films = [
+        ("a", "test", "5"),
+        ("a", "test", "6"),
+        ("a", "test", "7"),
+        ("b", "train", "8"),
+        ("b", "test", "9"),
+    ]
     check = check_leaks(_index(*CLEAN, *films))
     assert check.pairs == {"train-validation": 1, "train-test": 2, "validation-test": 1}
     assert check.shared_patients == 2

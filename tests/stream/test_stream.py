@@ -10,7 +10,7 @@ from ray_cxr.films.codec import decode
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.local import local_tables
-from ray_cxr.stream.plan import World
+from ray_cxr.stream.plan import ALONE, World
 from ray_cxr.stream.ray_loader import ray_tables
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream, TableReader
@@ -21,7 +21,9 @@ def dataset(nih_dataset: str) -> Dataset:
     return open_dataset(nih_dataset, ("train", "validation"))
 
 
-def stream(dataset: Dataset, world: World = World(), reader: TableReader = local_tables, split: str = "train") -> Stream:
+def stream(
+    dataset: Dataset, world: World = ALONE, reader: TableReader = local_tables, split: str = "train"
+) -> Stream:
     settings = StreamSettings(image_px=64, batch_size=24)
     return Stream.open(dataset, split, settings, seed=3, world=world, threads=2, reader=reader)
 
@@ -54,7 +56,9 @@ def test_ray_data_gives_the_same_pixels_as_reading_here(dataset: Dataset, ray_cl
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_any_number_of_workers_sees_the_same_films_and_pixels_in_each_step(dataset: Dataset, size: int) -> None:
+def test_any_number_of_workers_sees_the_same_films_and_pixels_in_each_step(
+    dataset: Dataset, size: int
+) -> None:
     alone = list(epoch(stream(dataset)))
     ranks = [list(epoch(stream(dataset, World(r, size)))) for r in range(size)]
     assert {len(r) for r in ranks} == {len(alone)}

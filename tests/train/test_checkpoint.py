@@ -178,9 +178,7 @@ def test_checkpoint_of_another_format_is_passed_over(tmp_path: Path) -> None:
     assert newest_state(folder) is None
 
 
-def test_marker_is_written_last_and_taken_away_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_marker_is_written_last_and_taken_away_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Folder(tmp_path)
     _saved(folder, 8)
     written: list[str] = []

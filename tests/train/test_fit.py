@@ -46,7 +46,9 @@ def test_a_run_holds_what_is_promised(undisturbed: Job) -> None:
     out = Path(undisturbed.out)
     lines = history(undisturbed.out)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert [line["films"] for line in lines] == [open_dataset(undisturbed.dataset, ()).manifest["splits"]["train"]["images"]] * 3
+    assert [line["films"] for line in lines] == [
+        open_dataset(undisturbed.dataset, ()).manifest["splits"]["train"]["images"]
+    ] * 3
     assert lines[0]["exposure"]["Pneumonia"]["positives"] > 100
     metrics = json.loads((out / "metrics.json").read_text())
     best = max(lines, key=lambda line: line["mean_auroc"])
@@ -73,7 +75,9 @@ def test_the_loss_falls_and_the_plan_differs_by_epoch(undisturbed: Job) -> None:
     assert len({line["plan"] for line in lines}) == 3
 
 
-def test_training_never_opens_the_test_split(nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path) -> None:
+def test_training_never_opens_the_test_split(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path
+) -> None:
     copy = shutil.copytree(nih_dataset, tmp_path / "dataset")
     shutil.rmtree(copy / "shards/test")
     job = nih_job(f"dataset={copy}", "train.epochs=1")
@@ -81,14 +85,18 @@ def test_training_never_opens_the_test_split(nih_job: Callable[..., Job], nih_da
     assert (Path(job.out) / "best/model.safetensors").exists()
 
 
-def test_the_same_job_twice_gives_the_same_model(undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str) -> None:
+def test_the_same_job_twice_gives_the_same_model(
+    undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str
+) -> None:
     again = nih_job(f"dataset={nih_dataset}", "train.epochs=3")
     run(again)
     files = [Path(j.out) / "best/model.safetensors" for j in (undisturbed, again)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_micro_batches_change_nothing(undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str) -> None:
+def test_micro_batches_change_nothing(
+    undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str
+) -> None:
     job = nih_job(f"dataset={nih_dataset}", "train.epochs=3", "train.accumulate=3")
     run(job)
     for a, b in zip(history(undisturbed.out), history(job.out), strict=True):
@@ -108,7 +116,11 @@ fit(job, to_yaml(job), lambda event: None)
 
 @pytest.mark.parametrize("epochs_before_the_kill", [1, 2])
 def test_killed_and_started_again_ends_as_never_killed(
-    undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path, epochs_before_the_kill: int
+    undisturbed: Job,
+    nih_job: Callable[..., Job],
+    nih_dataset: str,
+    tmp_path: Path,
+    epochs_before_the_kill: int,
 ) -> None:
     job = nih_job(f"dataset={nih_dataset}", "train.epochs=3")
     (tmp_path / "job.yaml").write_text(to_yaml(job))
@@ -133,7 +145,9 @@ def test_a_finished_run_is_not_trained_again(undisturbed: Job) -> None:
 
 def test_another_job_in_the_same_directory_is_refused(undisturbed: Job, nih_job: Callable[..., Job]) -> None:
     def other(*overrides: str) -> Job:
-        return nih_job(f"dataset={undisturbed.dataset}", "train.epochs=3", f"out={undisturbed.out}", *overrides)
+        return nih_job(
+            f"dataset={undisturbed.dataset}", "train.epochs=3", f"out={undisturbed.out}", *overrides
+        )
 
     with pytest.raises(RefusedError, match=r"train\.learning_rate was 0\.001, now 0\.01"):
         run(other("train.learning_rate=0.01"))
@@ -154,21 +168,31 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     assert history(str(copy)) == history(undisturbed.out)
 
 
-def test_a_finding_without_positives_is_refused_by_name(nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path) -> None:
+def test_a_finding_without_positives_is_refused_by_name(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="'Consolidatio' is not in the data set"):
         run(nih_job(f"dataset={nih_dataset}", "findings=[Consolidatio]"))
 
 
-def test_findings_can_be_chosen_and_a_frozen_trunk_stays(nih_job: Callable[..., Job], nih_dataset: str) -> None:
-    job = nih_job(f"dataset={nih_dataset}", "findings=[Mass,Effusion]", "model.freeze_depth=head", "train.epochs=1")
+def test_findings_can_be_chosen_and_a_frozen_trunk_stays(
+    nih_job: Callable[..., Job], nih_dataset: str
+) -> None:
+    job = nih_job(
+        f"dataset={nih_dataset}", "findings=[Mass,Effusion]", "model.freeze_depth=head", "train.epochs=1"
+    )
     run(job)
     model, card = load_model(Folder(job.out) / "best")
     assert card.findings == ["Mass", "Effusion"]
     assert model.findings == 2
 
 
-def test_too_deep_a_freeze_and_unknown_backbones_are_told(nih_job: Callable[..., Job], nih_dataset: str) -> None:
-    with pytest.raises(InputError, match=r"model\.freeze_depth: got 99, but test_convnext has \d stages \(1: stem"):
+def test_too_deep_a_freeze_and_unknown_backbones_are_told(
+    nih_job: Callable[..., Job], nih_dataset: str
+) -> None:
+    with pytest.raises(
+        InputError, match=r"model\.freeze_depth: got 99, but test_convnext has \d stages \(1: stem"
+    ):
         run(nih_job(f"dataset={nih_dataset}", "model.freeze_depth=99"))
     with pytest.raises(InputError, match="did you mean resnet34"):
         run(nih_job(f"dataset={nih_dataset}", "model.backbone=resnet-34"))

@@ -1,0 +1,167 @@
+"""Folders: the same on a disk and in an object store, and a file is there whole or not at all."""
+
+import os
+import pickle
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ray_cxr.errors import InputError
+from ray_cxr.storage import Folder
+
+
+@pytest.fixture(params=["local", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Folder]:
+    if request.param == "local":
+        yield Folder(tmp_path / "dataset")
+    else:
+        made = Folder(f"memory://{uuid.uuid4()}/dataset")
+        yield made
+        made.remove("")
+
+
+def test_what_is_written_is_read(folder: Folder) -> None:
+    folder.write_bytes("a.bin", b"\x00\x01")
+    folder.write_bytes("deep/er/b.bin", b"\x02")
+    assert folder.read_bytes("a.bin") == b"\x00\x01"
+    assert (folder / "deep").read_bytes("er/b.bin") == (folder / "deep/er").read_bytes("b.bin") == b"\x02"
+    with folder.open("a.bin") as file:
+        assert file.read() == b"\x00\x01"
+
+
+def test_second_write_takes_the_place_of_the_first(folder: Folder) -> None:
+    folder.write_bytes("a.bin", b"a long first text")
+    folder.write_bytes("a.bin", b"short")
+    assert folder.read_bytes("a.bin") == b"short"
+
+
+def test_names_are_sorted_and_of_this_folder_only(folder: Folder) -> None:
+    assert folder.names() == []
+    for name in ("b", "a", "below/c"):
+        folder.write_bytes(name, b"x")
+    assert folder.names() == ["a", "b", "below"]
+    assert (folder / "below").names() == ["c"]
+
+
+def test_what_is_there_is_known_also_after_a_look_at_the_folder(folder: Folder) -> None:
+    assert not folder.exists() and not folder.exists("a")
+    folder.write_bytes("a", b"")
+    assert folder.names() == ["a"]
+    other = Folder(folder.url)
+    other.write_bytes("b", b"")
+    assert folder.exists() and folder.exists("b") and folder.names() == ["a", "b"]
+
+
+def test_files_and_folders_are_removed_and_nothing_is_nothing(folder: Folder) -> None:
+    for name in ("a", "below/b", "below/er/c"):
+        folder.write_bytes(name, b"x")
+    folder.remove("below")
+    folder.remove("a")
+    folder.remove("never there")
+    assert not folder.exists("a") and not folder.exists("below") and folder.names() == []
+
+
+def test_missing_file_is_a_file_not_found_error(folder: Folder) -> None:
+    with pytest.raises(FileNotFoundError):
+        folder.read_bytes("nowhere")
+
+
+def test_json_goes_and_comes_back(folder: Folder) -> None:
+    value = {"findings": ["Mass", "Ödem"], "auroc": {"Hernia": None}, "step": 3}
+    folder.write_json("a.json", value)
+    assert folder.read_json("a.json") == value
+    assert "Ödem" in folder.read_bytes("a.json").decode()
+
+
+def test_json_holds_no_nan(folder: Folder) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        folder.write_json("a.json", {"loss": float("nan")})
+    assert not folder.exists("a.json")
+
+
+def test_folder_pickles(folder: Folder) -> None:
+    folder.write_bytes("a", b"x")
+    back = pickle.loads(pickle.dumps(folder))
+    assert (back.url, back.is_local, back.read_bytes("a")) == (folder.url, folder.is_local, b"x")
+
+
+def test_relative_path_is_made_absolute_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    folder = Folder("runs/demo")
+    assert folder.url == str(tmp_path / "runs" / "demo") == str(folder)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    folder.write_bytes("a", b"x")
+    pickle.loads(pickle.dumps(folder)).write_bytes("b", b"x")
+    assert sorted(p.name for p in (tmp_path / "runs" / "demo").iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "file://{}", "{}/below/.."])
+def test_one_place_has_one_url(tmp_path: Path, form: str) -> None:
+    folder = Folder(form.format(tmp_path))
+    assert folder.url == str(tmp_path) and folder.is_local
+
+
+@pytest.mark.parametrize("url", ["memory://bucket/data", "memory://bucket/data/"])
+def test_url_keeps_its_scheme(url: str) -> None:
+    folder = Folder(url)
+    assert not folder.is_local
+    assert folder.url == "memory://bucket/data"
+    assert (folder / "below").url == "memory://bucket/data/below"
+
+
+def test_root_of_a_store_stays_in_the_store() -> None:
+    root, name = Folder("memory://"), str(uuid.uuid4())
+    (root / name).write_bytes("a", b"x")
+    back = pickle.loads(pickle.dumps(root))
+    assert back.exists(name) and not back.is_local and not (root / name).is_local
+    root.remove(name)
+
+
+@pytest.mark.parametrize("url", ["nosuchscheme://bucket/data", "s4://x"])
+def test_unknown_scheme_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match=r"cannot be opened: .*use a local path or a known URL"):
+        Folder(url)
+
+
+def test_interrupted_write_leaves_the_file_before_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    folder.write_bytes("a", b"before")
+
+    def fails(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    for step in ("fsync", "chmod", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fails)
+            with pytest.raises(OSError, match="no space left"):
+                folder.write_bytes("a", b"after")
+        assert folder.read_bytes("a") == b"before" and folder.names() == ["a"], step
+
+
+def test_file_takes_its_name_when_it_is_whole_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def spied_replace(source: str, target: str) -> None:
+        assert Path(source).read_bytes() == b"whole" and not Path(target).exists()
+        order.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(os, "replace", spied_replace)
+    Folder(tmp_path).write_bytes("a", b"whole")
+    assert order == ["fsync", "replace"]
+
+
+def test_files_have_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> None:
+    Folder(tmp_path).write_bytes("a", b"x")
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
