@@ -12,6 +12,10 @@ from ray_cxr.job import Job, load_job
 settings.register_profile("ray_cxr", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("ray_cxr")
 
+# Ray reads these once in a process, so they must stand before the first test that starts it.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,8 +31,6 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     """One small Ray for all tests that need it, ended with them."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
     from ray_cxr.ray_session import start_ray, stop_ray
 
     start_ray(cpus=4, store_bytes=200 * 2**20)

@@ -86,25 +86,19 @@ def predict(
 
 def run_prepare(settings: Job) -> dict[str, Any]:
     """`prepare` with progress; gives the manifest."""
-    from ray_cxr.ray_session import ray_session
     from ray_cxr.shards.prepare import prepare as prepare_dataset
 
-    with ConsoleProgress() as progress, ray_session(workers=0):
+    with ConsoleProgress() as progress:
         return prepare_dataset(settings, progress)
 
 
 def run_train(settings: Job) -> dict[str, Any]:
     """`train` with progress; gives the validation metrics of the best epoch."""
-    from ray_cxr.ray_session import ray_session
     from ray_cxr.train.fit import fit
 
     with ConsoleProgress() as progress:
         progress.say(f"training in {Folder(settings.out)}")
-        if settings.train.workers == 0:
-            fit(settings, to_yaml(settings), progress.show_training)
-        else:
-            with ray_session(settings.train.workers):
-                fit(settings, to_yaml(settings), progress.show_training)
+        fit(settings, to_yaml(settings), progress.show_training)
     run = Folder(settings.out)
     name = "metrics-validation.json" if run.exists("metrics-validation.json") else "metrics.json"
     metrics: dict[str, Any] = run.read_json(name)

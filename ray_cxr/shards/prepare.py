@@ -9,18 +9,19 @@ from __future__ import annotations
 import io
 import platform
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow
-import ray
 
 from ray_cxr import __version__
 from ray_cxr.errors import InputError
 from ray_cxr.films.store import FILMS_PER_PART, build_film_store
 from ray_cxr.labels.settings import Source
 from ray_cxr.labels.table import LabelTable, build_label_table
+from ray_cxr.ray_session import ray_session
 from ray_cxr.shards.layout import lay_out, shard_tasks
 from ray_cxr.shards.manifest import films_fingerprint, fingerprint, pixel_statistics, split_counts
 from ray_cxr.shards.settings import Preparation
@@ -43,17 +44,21 @@ class Progress(Protocol):
 
 
 def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
-    """Makes the data set and gives its manifest. Needs a running Ray. Raises InputError, RefusedError."""
+    """Makes the data set and gives its manifest; Ray is started once the label table is known to be sound.
+
+    Raises InputError, RefusedError.
+    """
     dataset = Folder(job.dataset)
     table = build_label_table(job.source, job.findings)
     for count in table.counts:
         progress.say(_count_sentence(**asdict(count)))
     dataset.remove("manifest.json")
-    films = _films(table, job, dataset, progress)
-    index = _with_split(films, table.findings, job)
-    leaks = check_leaks(index)
-    refuse_leak(leaks)
-    _copy_films(index, job, dataset, progress)
+    with ray_session(workers=0):
+        films = _films(table, job, dataset, progress)
+        index = _with_split(films, table.findings, job)
+        leaks = check_leaks(index)
+        refuse_leak(leaks)
+        _copy_films(index, job, dataset, progress)
     manifest = _manifest(job, table, films, index, leaks.as_dict())
     _write_parquet(dataset, "index.parquet", index[_index_columns(table.findings)])
     _write_parquet(dataset, "refused.parquet", _refused(films))
@@ -146,7 +151,7 @@ def _manifest(
         "versions": {
             "ray_cxr": __version__,
             "python": platform.python_version(),
-            "ray": ray.__version__,
+            "ray": metadata.version("ray"),
             "pyarrow": pyarrow.__version__,
             "films_per_part": FILMS_PER_PART,
         },

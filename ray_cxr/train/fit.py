@@ -17,6 +17,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.loss.bce import class_weights
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.weights import NAMED_WEIGHTS
+from ray_cxr.ray_session import ray_session
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
@@ -49,7 +50,7 @@ def check_recipe(recipe: Recipe) -> Dataset:
 def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
     """Trains, or goes on with, the run of `recipe.out`; True if it had been begun before.
 
-    With workers ≥ 1 Ray must be running. `show` gets the events of `Worker.report`.
+    With workers ≥ 1 Ray is started, once all that can be checked before is. `show` gets the events of `Worker.report`.
     """
     dataset = check_recipe(recipe)
     resumed = claim_run(recipe, config_yaml, dataset)
@@ -64,7 +65,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
         return resumed
     from ray_cxr.train.ray_trainer import fit_with_ray
 
-    with ProgressFollower(Folder(recipe.out), show):
+    with ray_session(recipe.train.workers), ProgressFollower(Folder(recipe.out), show):
         fit_with_ray(_with_absolute_paths(recipe), show)
     return resumed
 

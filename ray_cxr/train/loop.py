@@ -68,6 +68,9 @@ class Session:
 def train(recipe: Recipe, worker: Worker) -> None:
     """Trains to the last epoch, going on from the newest whole checkpoint in `recipe.out`."""
     s = open_session(recipe, worker)
+    if worker.is_first and s.state.history:
+        # A kill between the last checkpoint and its line would leave the file a line short for ever.
+        write_history(s.run, s.state.history)
     for epoch in range(s.state.epoch + 1, recipe.train.epochs + 1):
         torch.manual_seed(hash((recipe.seed, epoch, worker.world.rank)) % 2**63)
         plan = s.train_stream.plan(epoch)
