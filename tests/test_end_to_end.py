@@ -139,7 +139,9 @@ def test_a_killed_driver_started_again_ends_as_undisturbed(job: Path, undisturbe
     _, alive = psutil.wait_procs(below, timeout=20)
     left = [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
     # Ray's two agents try for more than a minute to tell the control store, dead as well, that the raylet is gone.
-    assert [p for p in left if "agent" not in " ".join(p.cmdline()).lower()] == [], "processes were left behind"
+    assert [p for p in left if "agent" not in " ".join(p.cmdline()).lower()] == [], (
+        "processes were left behind"
+    )
     for agent in left:
         agent.kill()
     assert len(losses(out)) < 4

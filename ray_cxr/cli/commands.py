@@ -9,25 +9,15 @@ import typer
 
 from ray_cxr.cli.arguments import JobFile, Json, Overrides
 from ray_cxr.cli.output import number, output, table
-from ray_cxr.config import to_yaml
+from ray_cxr.cli.work import run_evaluate, run_prepare, run_train
 from ray_cxr.console import ConsoleProgress
-from ray_cxr.job import Job, load_job
+from ray_cxr.job import load_job
 from ray_cxr.storage import Folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run: the `out` of its job.")]
-
-
-def demo(
-    out: Annotated[str, typer.Option(help="Directory for everything that the demonstration makes.")] = "demo",
-    json_: Json = False,
-) -> None:
-    """Draw phantom films, prepare, train on 2 workers, test, and write a report. No data, no network, no GPU."""
-    from ray_cxr.cli.demo import run_demo
-
-    run_demo(Path(out))
 
 
 def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:
@@ -82,38 +72,6 @@ def predict(
             progress.say(f"film {row} of the table (from 0) is refused: {reason}")
     result = {"out": str(Path(out).resolve()), "films": len(scored), "refused": len(refused)}
     output().result(result, [f"{len(scored) - len(refused)} films scored, {len(refused)} refused: {out}"])
-
-
-def run_prepare(settings: Job) -> dict[str, Any]:
-    """`prepare` with progress; gives the manifest."""
-    from ray_cxr.shards.prepare import prepare as prepare_dataset
-
-    with ConsoleProgress() as progress:
-        return prepare_dataset(settings, progress)
-
-
-def run_train(settings: Job) -> dict[str, Any]:
-    """`train` with progress; gives the validation metrics of the best epoch."""
-    from ray_cxr.train.fit import fit
-
-    with ConsoleProgress() as progress:
-        progress.say(f"training in {Folder(settings.out)}")
-        fit(settings, to_yaml(settings), progress.show_training)
-    run = Folder(settings.out)
-    name = "metrics-validation.json" if run.exists("metrics-validation.json") else "metrics.json"
-    metrics: dict[str, Any] = run.read_json(name)
-    return metrics
-
-
-def run_evaluate(run: Folder, dataset: str | None) -> tuple[dict[str, Any], str]:
-    """`evaluate` with progress and report; gives the test metrics and the report's path."""
-    from ray_cxr.evaluate.evaluate import evaluate_run
-    from ray_cxr.report.write import write_report
-
-    with ConsoleProgress() as progress:
-        evaluation = evaluate_run(run, dataset, progress.start, progress.advance)
-    write_report(run, evaluation)
-    return evaluation.metrics, f"{run.url}/report/index.html"
 
 
 def _split_table(manifest: dict[str, Any]) -> Table:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from ray_cxr.cli.commands import run_evaluate, run_prepare, run_train
+import typer
+
+from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import number, output
+from ray_cxr.cli.work import run_evaluate, run_prepare, run_train
 from ray_cxr.console import ConsoleProgress
-from ray_cxr.films.samples import write_samples
 from ray_cxr.job import Job, load_job
 from ray_cxr.storage import Folder
 
@@ -29,8 +32,15 @@ def demo_job(out: Path) -> Job:
     return load_job(None, [*SETTINGS, f"out={out / 'run'}", f"dataset={out / 'dataset'}"])
 
 
-def run_demo(out: Path) -> None:
-    """Draws, prepares, trains, tests, reports; every step is what the command of its name does."""
+def demo(
+    out: Annotated[Path, typer.Option(help="Directory for everything that the demonstration makes.")] = Path(
+        "demo"
+    ),
+    json_: Json = False,
+) -> None:
+    """Draw phantom films, prepare, train on 2 workers, test, and write a report. No data, no network, no GPU."""
+    from ray_cxr.films.samples import write_samples
+
     job = demo_job(out)
     with ConsoleProgress() as progress:
         progress.say("1/3  drawing phantom films and preparing them (ray-cxr prepare)")

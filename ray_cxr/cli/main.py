@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import commands, doctor, settings
+from ray_cxr.cli import commands, demo, doctor, settings
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import RayCxrError
 
@@ -26,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.command()(commands.demo)
+app.command()(demo.demo)
 app.command()(commands.prepare)
 app.command()(commands.train)
 app.command()(commands.evaluate)

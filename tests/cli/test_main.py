@@ -111,6 +111,6 @@ def test_the_demo_is_the_shipped_job_file() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_job_is_valid_and_names_known_models(path: Path) -> None:
-    from ray_cxr.model.build import check_backbone
+    from ray_cxr.torch_compat import timm
 
-    check_backbone(load_job(path).model.backbone)
+    assert load_job(path).model.backbone in timm.list_models()

@@ -1,0 +1,45 @@
+"""What the commands do, with progress on stderr; the demonstration does the same things in a row.
+
+Heavy imports wait until they are needed, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray_cxr.config import to_yaml
+from ray_cxr.console import ConsoleProgress
+from ray_cxr.job import Job
+from ray_cxr.storage import Folder
+
+
+def run_prepare(settings: Job) -> dict[str, Any]:
+    """`prepare` with progress; gives the manifest."""
+    from ray_cxr.shards.prepare import prepare as prepare_dataset
+
+    with ConsoleProgress() as progress:
+        return prepare_dataset(settings, progress)
+
+
+def run_train(settings: Job) -> dict[str, Any]:
+    """`train` with progress; gives the validation metrics of the best epoch."""
+    from ray_cxr.train.fit import fit
+
+    with ConsoleProgress() as progress:
+        progress.say(f"training in {Folder(settings.out)}")
+        fit(settings, to_yaml(settings), progress.show_training)
+    run = Folder(settings.out)
+    name = "metrics-validation.json" if run.exists("metrics-validation.json") else "metrics.json"
+    metrics: dict[str, Any] = run.read_json(name)
+    return metrics
+
+
+def run_evaluate(run: Folder, dataset: str | None) -> tuple[dict[str, Any], str]:
+    """`evaluate` with progress and report; gives the test metrics and the report's path."""
+    from ray_cxr.evaluate.evaluate import evaluate_run
+    from ray_cxr.report.write import write_report
+
+    with ConsoleProgress() as progress:
+        evaluation = evaluate_run(run, dataset, progress.start, progress.advance)
+    write_report(run, evaluation)
+    return evaluation.metrics, f"{run.url}/report/index.html"
