@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import commands, demo, doctor, settings
+from ray_cxr.cli import audit, commands, demo, doctor, settings
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import RayCxrError
 
@@ -31,6 +31,7 @@ app.command()(commands.prepare)
 app.command()(commands.train)
 app.command()(commands.evaluate)
 app.command()(commands.predict)
+app.command()(audit.audit)
 app.command()(doctor.doctor)
 app.add_typer(settings.app, name="config")
 

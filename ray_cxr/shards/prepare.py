@@ -53,6 +53,7 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
     for count in table.counts:
         progress.say(_count_sentence(**asdict(count)))
     dataset.remove("manifest.json")
+    progress.say("starting Ray")
     with ray_session(workers=0):
         films = _films(table, job, dataset, progress)
         index = _with_split(films, table.findings, job)

@@ -65,7 +65,14 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
         return resumed
     from ray_cxr.train.ray_trainer import fit_with_ray
 
-    with ray_session(recipe.train.workers), ProgressFollower(Folder(recipe.out), show):
+    workers = recipe.train.workers
+    show(
+        {
+            "kind": "note",
+            "text": f"starting Ray and {workers} worker{'s' * (workers > 1)}; takes about 20 seconds",
+        }
+    )
+    with ray_session(workers), ProgressFollower(Folder(recipe.out), show):
         fit_with_ray(_with_absolute_paths(recipe), show)
     return resumed
 
