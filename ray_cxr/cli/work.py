@@ -29,8 +29,9 @@ def run_train(settings: Job) -> dict[str, Any]:
         progress.say(f"training in {Folder(settings.out)}")
         fit(settings, to_yaml(settings), progress.show_training)
     run = Folder(settings.out)
-    name = "metrics-validation.json" if run.exists("metrics-validation.json") else "metrics.json"
-    metrics: dict[str, Any] = run.read_json(name)
+    metrics: dict[str, Any] = run.read_json("metrics.json")
+    if metrics["split"] != "validation":  # the run has been evaluated since
+        metrics = run.read_json("metrics-validation.json")
     return metrics
 
 
