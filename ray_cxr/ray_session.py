@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, RayCxrError
 
 _ENVIRONMENT = {
     # Nothing is sent anywhere.
@@ -79,6 +79,22 @@ def _join(address: str) -> None:
             f"RAY_ADDRESS: the cluster {address!r} cannot be joined ({reason}); mend the address, or unset it to start "
             "Ray on this machine."
         ) from None
+
+
+@contextmanager
+def errors_of_tasks() -> Iterator[None]:
+    """Raises an error of ours from a Ray task as itself; Ray wraps it in others that carry the whole traceback."""
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, RayCxrError):
+            found = getattr(found, "cause", None) or found.__cause__
+        if found is not None:
+            raise found from None
+        raise
 
 
 def stop_ray() -> None:

@@ -71,25 +71,27 @@ class Folder:
         return json.loads(self.read_bytes(name))
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Writes `name` so that it is there whole or not at all, also after a power cut."""
+        """Writes `name` so that it is there whole or not at all, also after a power cut.
+
+        Raises InputError where this is no place to write to.
+        """
         target = self.full(name)
-        if not self.is_local:
-            self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-            self.fs.pipe_file(target, data)
-            return
-        directory = os.path.dirname(target)
-        os.makedirs(directory, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=directory, prefix=".writing-")
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_UMASK)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+            if self.is_local:
+                _write_local(target, data)
+            else:
+                self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                self.fs.pipe_file(target, data)
+        except OSError as error:
+            reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{self}/{name} cannot be written ({reason}); give another place, or make room and rights there."
+            ) from None
+
+    def check_writable(self) -> None:
+        """Raises InputError where nothing can be written here: better now than after hours of work."""
+        self.write_bytes(".ray-cxr-writable", b"")
+        self.remove(".ray-cxr-writable")
 
     def write_json(self, name: str, value: Any) -> None:
         text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
@@ -99,6 +101,22 @@ class Folder:
         """Removes a file or folder below this one; nothing happens if it is not there."""
         if self.exists(name):
             self.fs.rm(self.full(name), recursive=True)
+
+
+def _write_local(target: str, data: bytes) -> None:
+    directory = os.path.dirname(target)
+    os.makedirs(directory, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _read_umask() -> int:

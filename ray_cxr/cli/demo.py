@@ -42,6 +42,7 @@ def demo(
     from ray_cxr.films.samples import write_samples
 
     job = demo_job(out)
+    Folder(out).check_writable()
     with ConsoleProgress() as progress:
         progress.say("1/3  drawing phantom films and preparing them (ray-cxr prepare)")
         write_samples(job.source, out / "films")

@@ -15,8 +15,12 @@ import typer
 
 from ray_cxr import __version__
 from ray_cxr.cli import audit, commands, demo, doctor, settings
+from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import Output, output, use_output
-from ray_cxr.errors import RayCxrError
+from ray_cxr.errors import InputError, RayCxrError
+
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
 
 app = typer.Typer(
     name="ray-cxr",
@@ -37,7 +41,10 @@ app.add_typer(settings.app, name="config")
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    json_: Json = False,
+) -> None:
     if version:
         output().result({"version": __version__}, [__version__])
         raise typer.Exit
@@ -50,21 +57,32 @@ def run(arguments: Sequence[str]) -> int:
         try:
             app(list(arguments), prog_name="ray-cxr")
         except SystemExit as stop:
-            code = int(stop.code or 0)
-            if code and out.as_json and not out.written:
-                out.result({"error": "the command line cannot be understood; see stderr", "exit_code": code})
-            return code
+            return _end(out, int(stop.code or 0))
         except RayCxrError as error:
             out.failure(error.message, error.exit_code)
             return error.exit_code
         except KeyboardInterrupt:
-            out.failure("interrupted; the same command goes on from what is done", 1)
-            return 1
+            return _end(out, _INTERRUPTED)
         except Exception as error:  # noqa: BLE001  a bug, or the machine: its place must be told, on stderr
             traceback.print_exc()
             out.failure(f"unexpected {type(error).__name__}: {error}", 1)
             return 1
     return 0
+
+
+def _end(out: Output, code: int) -> int:
+    """The exit code of a command line that typer ended: help, a usage error, Ctrl-C, or a code that we gave."""
+    if out.written or (code == 0 and not out.as_json):
+        return code
+    if code == 0:
+        out.result({"help": "on stderr"})
+    elif code == InputError.exit_code:
+        if out.as_json:
+            out.result({"error": "the command line cannot be understood; see stderr", "exit_code": code})
+    elif code in (1, _INTERRUPTED):
+        out.failure("interrupted; the same command goes on from what is done", 1)
+        return 1
+    return code
 
 
 def main() -> None:

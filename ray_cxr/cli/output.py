@@ -23,36 +23,38 @@ class Output(AbstractContextManager["Output"]):
         self.as_json = as_json
         self._written = False
         self._stdout: int | None = None
+        self._python_stdout = sys.stdout
 
     def __enter__(self) -> Output:
         if self.as_json:
             sys.stdout.flush()
             self._stdout = os.dup(1)
             os.dup2(2, 1)
+            self._python_stdout, sys.stdout = sys.stdout, sys.stderr
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._stdout is not None:
-            sys.stdout.flush()
+            sys.stdout = self._python_stdout
             os.dup2(self._stdout, 1)
             os.close(self._stdout)
             self._stdout = None
 
     @property
     def written(self) -> bool:
-        """Whether the object of `--json` is out."""
+        """Whether the result is out."""
         return self._written
 
     def result(self, value: dict[str, Any], lines: Sequence[str | Table] = ()) -> None:
         """The command's one result: the object under `--json`, the lines or tables otherwise."""
+        if self._written:
+            raise AssertionError("a command gives one result")
+        self._written = True
         if not self.as_json:
             console = Console(highlight=False)
             for line in lines:
                 console.print(line, markup=False, soft_wrap=isinstance(line, str))
             return
-        if self._written:
-            raise AssertionError("a command gives one result")
-        self._written = True
         data = (json.dumps(value, allow_nan=False, ensure_ascii=False) + "\n").encode()
         os.write(self._stdout if self._stdout is not None else 1, data)
 

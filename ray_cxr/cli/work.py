@@ -27,7 +27,9 @@ def run_train(settings: Job) -> dict[str, Any]:
 
     with ConsoleProgress() as progress:
         progress.say(f"training in {Folder(settings.out)}")
-        fit(settings, to_yaml(settings), progress.show_training)
+        # The run remembers the place of its data set, not the directory that the command was typed in.
+        kept = settings.model_copy(update={"dataset": Folder(settings.dataset).url})
+        fit(settings, to_yaml(kept), progress.show_training)
     run = Folder(settings.out)
     metrics: dict[str, Any] = run.read_json("metrics.json")
     if metrics["split"] != "validation":  # the run has been evaluated since

@@ -51,6 +51,7 @@ def evaluate_run(
     Raises InputError (no run, no data set) and RefusedError (another data set, a damaged model, a leak).
     """
     config = read_config(run)
+    run.check_writable()
     model, card = load_model(run / "best")
     dataset = open_dataset(dataset_url or config["dataset"], ("test",))
     if dataset.fingerprint != card.fingerprint:

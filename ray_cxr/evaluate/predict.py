@@ -41,6 +41,10 @@ def predict(
     target = Path(out)
     if target.suffix not in (".csv", ".parquet"):
         raise InputError(f"--out: got {out!r}, but the name must end in .csv or .parquet.")
+    folder = Folder(target.absolute().parent)
+    folder.check_writable()
+    if target.is_dir():
+        raise InputError(f"--out: {out!r} is a directory; give the name of a table.")
     found = list_films(films)
     model, card = load_model(run / "best")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -49,7 +53,7 @@ def predict(
     if (table["refused"] != "").all():
         reasons = "; ".join(sorted(table["refused"].unique()))
         raise InputError(f"FILMS: none of the {len(found)} films can be used ({reasons}).")
-    Folder(target.absolute().parent).write_bytes(target.name, _table_bytes(table, target.suffix))
+    folder.write_bytes(target.name, _table_bytes(table, target.suffix))
     return table
 
 

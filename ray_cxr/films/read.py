@@ -30,7 +30,7 @@ def read_film(data: bytes) -> Pixels:
     """The film [H, W] uint8, gray, of PNG or JPEG bytes; raises FilmRefused.
 
     Colour is turned to luminance, transparency is dropped, EXIF orientation is applied, and 16-bit films are
-    stretched linearly from their darkest to their brightest value.
+    scaled by 257, or stretched from their darkest to their brightest value where they leave the upper half empty.
     """
     _check_header(data)
     flags = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
@@ -38,7 +38,8 @@ def read_film(data: bytes) -> Pixels:
     if film is None:
         raise FilmRefused("damaged: it cannot be decoded")
     if film.dtype == np.uint16:
-        low, high = int(film.min()), int(film.max())
+        # Values that use the upper half fill the range already: they are a film of 8 bits in a larger coat.
+        low, high = (0, 65535) if film.max() > 32767 else (int(film.min()), int(film.max()))
         film = ((film - np.float32(low)) * (255 / max(high - low, 1))).round().astype(np.uint8)
     if film.dtype != np.uint8:
         raise FilmRefused(f"pixels of type {film.dtype}, allowed are 8 and 16 bit")

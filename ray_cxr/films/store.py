@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,10 +25,12 @@ from ray_cxr.films.codec import encode
 from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import MAX_BYTES, FilmRefused, read_film, resize_square
 from ray_cxr.films.settings import Codec
+from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 
 FILMS_PER_PART = 256
 PART_ROW_GROUP = 64
+_PART = re.compile(r"part-\d{5}\.parquet")
 STORE_VERSION = 1
 """Raised when the same films would give other bytes than before: parts of older versions are made again."""
 
@@ -87,11 +90,12 @@ def build_film_store(
         return {"films": make_part(PartTask(**item), folder, image_px, codec).num_rows}
 
     made = ray.data.from_items(items, override_num_blocks=len(items)).map(make)
-    for row in made.iter_rows():
-        advance(row["films"])
-    surplus = set(folder.names()) - {t.name for t in tasks}
-    for name in surplus:
-        folder.remove(name)
+    with errors_of_tasks():
+        for row in made.iter_rows():
+            advance(row["films"])
+    for name in set(folder.names()) - {t.name for t in tasks}:
+        if _PART.fullmatch(name):  # whatever else lies there is not ours
+            folder.remove(name)
     facts = [
         pq.read_table(folder.full(t.name), columns=FACTS, filesystem=folder.fs).to_pandas() for t in tasks
     ]

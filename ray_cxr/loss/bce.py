@@ -36,13 +36,13 @@ class ClassWeights:
 def class_weights(labels: Labels, findings: Sequence[str], kind: str) -> ClassWeights:
     """The weights from the training labels [N, F]. InputError names a finding that has one class only."""
     positives, negatives = (labels == 1).sum(0), (labels == 0).sum(0)
-    lacking = [f for f, p, n in zip(findings, positives, negatives, strict=True) if not (p and n)]
+    classes = list(zip(findings, positives.tolist(), negatives.tolist(), strict=True))
+    lacking = [f"{f} ({p} positives, {n} negatives)" for f, p, n in classes if not (p and n)]
     if lacking:
-        i = list(findings).index(lacking[0])
+        others = ",".join(f for f, p, n in classes if p and n)
         raise InputError(
-            f"findings: {', '.join(lacking)} cannot be learned, since the training films hold "
-            f"{int(positives[i])} positives and {int(negatives[i])} negatives of {lacking[0]}; "
-            f"leave out of findings what has one class only."
+            f"findings: the training films hold one class only of {', '.join(lacking)}, so there is nothing to learn; "
+            f"leave them out: findings=[{others}]"
         )
     if kind == "bce":
         ones = torch.ones(len(findings))

@@ -75,8 +75,10 @@ def check_backbone(name: str) -> None:
     if timm.is_model(name.partition(".")[0]) and ":" not in name:
         return
     near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}" if near else "`ray-cxr doctor --backbones PATTERN` lists them"
-    raise InputError(f"model.backbone: got {name!r}, which is no timm model; {hint}?")
+    hint = (
+        f"did you mean {' or '.join(near)}?" if near else "`ray-cxr doctor --backbones PATTERN` lists them."
+    )
+    raise InputError(f"model.backbone: got {name!r}, which is no timm model; {hint}")
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from ray_cxr.errors import RefusedError
+from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.model.build import ChestModel, Normalisation, build_model
 from ray_cxr.storage import Folder
 
@@ -87,6 +87,8 @@ def _read_card(folder: Folder) -> tuple[ModelCard, str]:
         normalisation = Normalisation(norm["kind"], tuple(norm["mean"]), tuple(norm["std"]))
         return ModelCard(normalisation=normalisation, **raw), sha256
     except FileNotFoundError:
-        raise RefusedError(f"{folder} holds no trained model (no model.json); train first.") from None
+        raise InputError(
+            f"{folder} holds no trained model (no model.json); give the `out` of a training."
+        ) from None
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(f"{folder}/model.json cannot be used ({error}); train again.") from None

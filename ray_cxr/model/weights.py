@@ -99,6 +99,8 @@ def _read_file(path: str) -> dict[str, Tensor]:
             return dict(load_file(path))
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
+        if Path(path).read_bytes()[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
+            raise InputError(f"model.weights: {path!r} is no file of weights.") from None
         raise RefusedError(
             f"model.weights: {path!r} is a pickle that holds more than tensors, and loading it could run code; "
             "save its state dict as safetensors."

@@ -17,7 +17,7 @@ import pandas as pd
 from ray_cxr.axes import Labels, Rows
 from ray_cxr.errors import InputError
 from ray_cxr.films.settings import Codec
-from ray_cxr.shards.manifest import fingerprint
+from ray_cxr.shards.manifest import fingerprint, manifest_hash
 from ray_cxr.splits.leak import check_leaks, refuse_leak
 from ray_cxr.storage import Folder
 
@@ -66,17 +66,22 @@ def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
         hint = "its preparation has not ended; run `ray-cxr prepare` again" if folder.exists("films") else (
             "run `ray-cxr prepare` first"
         )  # fmt: skip
-        raise InputError(f"dataset: {url!r} holds no prepared data set (no manifest.json); {hint}.")
+        raise InputError(f"dataset: {folder} holds no prepared data set (no manifest.json); {hint}.")
     try:
         manifest = folder.read_json("manifest.json")
+        if manifest_hash(manifest) != manifest["manifest_sha256"]:
+            raise InputError(
+                f"dataset: manifest.json of {folder} was changed by hand; prepare the data set again."
+            )
         index = pd.read_parquet(io.BytesIO(folder.read_bytes("index.parquet")))
-    except (json.JSONDecodeError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"dataset: {url!r} cannot be read ({reason}); prepare it again.") from None
-    refuse_leak(check_leaks(index))
-    if fingerprint(index, manifest["findings"], manifest["films_fingerprint"]) != manifest["fingerprint"]:
+        refuse_leak(check_leaks(index))
+        found = fingerprint(index, manifest["findings"], manifest["films_fingerprint"])
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"dataset: {folder} cannot be read ({reason}); prepare it again.") from None
+    if found != manifest["fingerprint"]:
         raise InputError(
-            f"dataset: index.parquet of {url!r} is not the one that its manifest describes (films, labels or split "
+            f"dataset: index.parquet of {folder} is not the one that its manifest describes (films, labels or split "
             "were changed); prepare the data set again."
         )
     dataset = Dataset(folder, manifest, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,6 +29,12 @@ def fingerprint(index: pd.DataFrame, findings: list[str], films: str) -> str:
         )
     )
     return _digest([films, *findings], sorted(rows))
+
+
+def manifest_hash(manifest: dict[str, Any]) -> str:
+    """sha256 of a manifest without its own hash: whoever edits one by hand is noticed."""
+    text = json.dumps({k: v for k, v in manifest.items() if k != "manifest_sha256"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def split_counts(index: pd.DataFrame, findings: list[str]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ import ray
 
 from ray_cxr.errors import RayCxrError
 from ray_cxr.films.store import parquet_bytes
+from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.shards.layout import ShardTask
 from ray_cxr.storage import Folder
 
@@ -28,8 +29,9 @@ def write_shards(
         return {"films": write_shard(ShardTask(**item), dataset, rows_per_group)}
 
     items = [asdict(t) for t in tasks]
-    for row in ray.data.from_items(items, override_num_blocks=len(items)).map(copy).iter_rows():
-        advance(row["films"])
+    with errors_of_tasks():
+        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(copy).iter_rows():
+            advance(row["films"])
 
 
 def write_shard(task: ShardTask, dataset: Folder, rows_per_group: int) -> int:

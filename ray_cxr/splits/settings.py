@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ray_cxr.config import Settings
 
@@ -28,3 +28,11 @@ class SplitSettings(Settings):
     """Size of the test set: a fraction of films (< 1) or a number of films."""
     validation: Size = 0.1
     """Size of the validation set: a fraction of films (< 1) or a number of films."""
+
+    @model_validator(mode="after")
+    def _leave_films_for_training(self) -> SplitSettings:
+        if self.test < 1 and self.validation < 1 and self.test + self.validation >= 1:
+            raise ValueError(
+                f"test {self.test:g} and validation {self.validation:g} together leave no film for training"
+            )
+        return self

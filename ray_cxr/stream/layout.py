@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ray_cxr.axes import Rows
 
@@ -14,11 +15,12 @@ from ray_cxr.axes import Rows
 class Layout:
     """The films of a split in shard order; a film's position here is 0..N-1.
 
-    rows [N]: row numbers in the index. group [N]: number of the row group that holds it, never falling.
+    rows [N]: row numbers in the index. image_ids [N]: what the shard must hold there. group [N]: number of the row group that holds it, never falling.
     row_in_group [N]. groups: (shard path, row group in it) by group number.
     """
 
     rows: Rows
+    image_ids: NDArray[np.object_]
     group: Rows
     row_in_group: Rows
     groups: list[tuple[str, int]]
@@ -30,7 +32,7 @@ class Layout:
 
 def split_layout(index: pd.DataFrame, split: str) -> Layout:
     """The layout of a split, from `index.parquet`."""
-    place = index.loc[index["split"] == split, ["shard", "row_group", "row"]]
+    place = index.loc[index["split"] == split, ["shard", "row_group", "row", "image_id"]]
     rows = place.index.to_numpy(np.int64)
     shards, number = np.unique(place["shard"].to_numpy(str), return_inverse=True)
     row_group, row = place["row_group"].to_numpy(np.int64), place["row"].to_numpy(np.int64)
@@ -39,4 +41,4 @@ def split_layout(index: pd.DataFrame, split: str) -> Layout:
     starts = np.flatnonzero(np.any(np.diff(pairs, axis=1, prepend=-1), axis=0))
     group = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
     groups = [(str(shards[pairs[0, s]]), int(pairs[1, s])) for s in starts]
-    return Layout(rows[order], group, row[order], groups)
+    return Layout(rows[order], place["image_id"].to_numpy(object)[order], group, row[order], groups)

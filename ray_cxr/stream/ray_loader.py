@@ -7,7 +7,7 @@ decided every film before, and Ray Data reads the windows in order, ahead of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import ray
 
 from ray_cxr.axes import Rows
 from ray_cxr.errors import RayCxrError
+from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 from ray_cxr.stream.layout import Layout
 from ray_cxr.stream.read import read_window
@@ -45,6 +46,11 @@ def ray_tables(dataset: Folder, layout: Layout, windows: Sequence[Rows]) -> Iter
     batches = pipeline.iter_batches(
         batch_size=None, batch_format="pyarrow", prefetch_batches=_PREFETCHED_WINDOWS
     )
+    with errors_of_tasks():
+        yield from _in_order(batches)
+
+
+def _in_order(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     last = 0
     for table in batches:
         numbers = table["window"].to_numpy()

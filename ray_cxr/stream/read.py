@@ -37,7 +37,14 @@ def read_window(dataset: Folder, layout: Layout, positions: Rows) -> pa.Table:
     lookup = np.zeros(int(groups[-1]) + 1, np.int64)
     lookup[groups] = [starts[g] for g in groups]
     wanted = lookup[layout.group[positions]] + layout.row_in_group[positions]
-    return pa.concat_tables(tables).combine_chunks().take(pa.array(wanted))
+    films = pa.concat_tables(tables).combine_chunks().take(pa.array(wanted))
+    wrong = np.flatnonzero(films["image_id"].to_numpy(zero_copy_only=False) != layout.image_ids[positions])
+    if len(wrong):
+        path = layout.groups[layout.group[positions[wrong[0]]]][0]
+        raise InputError(
+            _damaged(path, f"another film lies where the index says row {layout.rows[positions[wrong[0]]]}")
+        )
+    return films.select(["film"])
 
 
 def _by_shard(layout: Layout, groups: Rows) -> Iterator[tuple[str, list[int]]]:
@@ -57,7 +64,7 @@ def _read_groups(dataset: Folder, path: str, row_groups: list[int]) -> pa.Table:
     try:
         with dataset.open(path) as file:
             shard = pq.ParquetFile(file, page_checksum_verification=True)
-            return shard.read_row_groups(row_groups, columns=["film"], use_threads=False)
+            return shard.read_row_groups(row_groups, columns=["image_id", "film"], use_threads=False)
     except FileNotFoundError:
         raise InputError(_damaged(path, "it is not there")) from None
     except (OSError, pa.ArrowInvalid, IndexError) as error:

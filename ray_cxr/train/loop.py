@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import AdamW, Optimizer
 
 from ray_cxr.axes import Labels
-from ray_cxr.errors import RayCxrError
+from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.loss.bce import ClassWeights, class_weights, multitask_bce
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
@@ -199,10 +199,24 @@ def _backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
         targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
         last = number == len(parts) - 1
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
-            loss = multitask_bce(s.ddp(pixels), targets, labelled, s.weights)
+            loss = multitask_bce(_forward(s, pixels), targets, labelled, s.weights)
             (loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
+
+
+def _forward(s: Session, pixels: Tensor) -> Tensor:
+    try:
+        logits: Tensor = s.ddp(pixels)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"stream.batch_size: a step of {s.recipe.stream.batch_size} films leaves one film to a worker or "
+            "micro-batch, and BatchNorm cannot tell anything from one; use a larger batch, fewer train.workers, a "
+            "smaller train.accumulate, or a larger stream.image_px."
+        ) from None
+    return logits
 
 
 def _backward_without_films(s: Session) -> Tensor:

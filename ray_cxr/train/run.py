@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ray_cxr import __version__
 from ray_cxr.axes import Labels, Rows
-from ray_cxr.errors import RefusedError
+from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
@@ -48,6 +48,11 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
     Raises RefusedError (exit 3) that names what differs.
     """
     run = Folder(recipe.out)
+    if run.names() and not (run.exists("config.yaml") or run.exists("checkpoints")):
+        raise InputError(
+            f"out: {run} holds something that is no run of ray-cxr; give a new or empty directory."
+        )
+    run.check_writable()
     state = newest_state(run / "checkpoints")
     if state is not None:
         _refuse_other_job(run, recipe, state.fingerprint, dataset)

@@ -1,6 +1,7 @@
 """The contract of the command line: exit codes, one JSON object, sentences instead of tracebacks."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_config_schema_knows_every_setting_with_its_sentence(capfd: pytest.Captu
         (["evaluate", "nowhere"], 2, "holds no trained run"),
         (["predict", "nowhere", "nothing.png", "--out", "p.csv"], 2, "neither a file nor a folder"),
         (["predict", "nowhere", "{job}", "--out", "p.txt"], 2, "must end in .csv or .parquet"),
-        (["predict", "nowhere", "{job}", "--out", "p.csv"], 3, "holds no trained model"),
+        (["predict", "nowhere", "{job}", "--out", "p.csv"], 2, "holds no trained model"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_its_exit_code(
@@ -114,3 +115,45 @@ def test_every_shipped_job_is_valid_and_names_known_models(path: Path) -> None:
     from ray_cxr.torch_compat import timm
 
     assert load_job(path).model.backbone in timm.list_models()
+
+
+def test_outputs_that_cannot_be_written_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("full").mkdir()
+    Path("full/mine.txt").write_text("mine")
+    assert run(["demo", "--out", "file"]) == 2
+    assert run(["prepare", "file", "dataset=full"]) == 2
+    assert run(["predict", "run", "file", "--out", "file/scores.csv"]) == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_help_under_json_is_one_object_too(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "--help", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == {"help": "on stderr"}
+    assert run(["--version", "--json"]) == 0
+    assert "version" in json.loads(capfd.readouterr().out)
+
+
+def test_ctrl_c_is_one_sentence_and_exit_1() -> None:
+    code = "import sys, time; from ray_cxr.cli import main; from ray_cxr.cli.commands import load_job\n" + (
+        "import ray_cxr.cli.commands as c\n"
+        "def slow(*a): print('here', file=sys.stderr, flush=True); time.sleep(60)\n"
+        "c.load_job = slow\n"
+        "sys.argv = ['ray-cxr', 'train', 'job.yaml', '--json']; main.main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().strip() == "here"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert json.loads(out) == {
+        "error": "interrupted; the same command goes on from what is done",
+        "exit_code": 1,
+    }
+    assert "Traceback" not in err

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ray_cxr.errors import RefusedError
+from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.model.build import ChestModel, Normalisation, build_model
 from ray_cxr.model.saved import ModelCard, load_model, save_model
 from ray_cxr.storage import Folder
@@ -79,16 +79,12 @@ def test_flipped_bit_is_refused(saved: Path, file: str, where: float) -> None:
     assert caught.value.exit_code == 3
 
 
-@pytest.mark.parametrize(
-    ("file", "sentence"),
-    [
-        ("model.safetensors", "is not the file that model.json describes"),
-        ("model.json", "holds no trained model"),
-    ],
-)
-def test_missing_file_is_refused(saved: Path, file: str, sentence: str) -> None:
-    (saved / file).unlink()
-    with pytest.raises(RefusedError, match=sentence):
+def test_missing_weights_are_refused_and_a_folder_without_a_model_is_bad_input(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(RefusedError, match=r"is not the file that model\.json describes"):
+        load_model(Folder(saved))
+    (saved / "model.json").unlink()
+    with pytest.raises(InputError, match="holds no trained model"):
         load_model(Folder(saved))
 
 

@@ -84,8 +84,9 @@ def test_the_test_set_is_drawn_before_validation(
 def test_the_same_settings_give_the_same_data_set(nih_job: Callable[..., Job], nih_dataset: str) -> None:
     again = prepare(nih_job(), Silent())
     first = open_dataset(nih_dataset, ()).manifest
-    assert {k: v for k, v in again.items() if k != "settings"} == {
-        k: v for k, v in first.items() if k != "settings"
+    own = {"settings", "manifest_sha256"}  # the directory is another one
+    assert {k: v for k, v in again.items() if k not in own} == {
+        k: v for k, v in first.items() if k not in own
     }
 
 
@@ -140,8 +141,56 @@ def test_a_damaged_film_is_refused_and_the_rest_goes_on(
     with pytest.raises(InputError, match=r"source\.max_refused: 1 of 60 films .*1 × damaged"):
         prepare(load_job(None, overrides), silent)
     assert not (tmp_path / "dataset/manifest.json").exists()
+    assert len(pd.read_parquet(tmp_path / "dataset/refused.parquet")) == 1
     manifest = prepare(load_job(None, [*overrides, "source.max_refused=0.05"]), silent)
     assert manifest["refused"] == {"count": 1, "reasons": {"damaged: it cannot be decoded": 1}}
     refused = pd.read_parquet(tmp_path / "dataset/refused.parquet")
     assert refused["image_id"].tolist() == [films[3].name]
     assert len(open_dataset(str(tmp_path / "dataset"), ("train",)).index) == 59
+
+
+def test_nothing_that_is_not_a_data_set_is_written_over(
+    nih_job: Callable[..., Job], shared_data: Path, tmp_path: Path, silent: Silent
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "films").mkdir(parents=True)
+    shutil.copy(next((shared_data / "nih/images").iterdir()), mine / "films")
+    before = sorted(p.name for p in mine.rglob("*"))
+    with pytest.raises(InputError, match="would be written over the films of source.images"):
+        prepare(nih_job(f"dataset={mine}", f"source.images={mine / 'films'}"), silent)
+    with pytest.raises(InputError, match="holds something that is no data set"):
+        prepare(nih_job(f"dataset={mine}"), silent)
+    assert sorted(p.name for p in mine.rglob("*")) == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare(nih_job(f"dataset={tmp_path / 'file' / 'below'}"), silent)
+
+
+def test_a_file_of_somebody_else_in_the_film_store_stays(
+    nih_job: Callable[..., Job], copy: Path, silent: Silent
+) -> None:
+    (copy / "films/notes.txt").write_text("mine")
+    prepare(nih_job(f"dataset={copy}"), silent)
+    assert (copy / "films/notes.txt").read_text() == "mine"
+
+
+def test_a_refused_preparation_leaves_the_data_set_that_was_there(
+    nih_job: Callable[..., Job], copy: Path, silent: Silent
+) -> None:
+    with pytest.raises(InputError, match="ask for less"):
+        prepare(nih_job(f"dataset={copy}", "split.test=796"), silent)
+    assert len(open_dataset(str(copy), ("train", "validation", "test")).index) == 796
+    assert any("split) and will be replaced" in line for line in silent.lines)
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"manifest_sha256": "x"}', "no json"])
+def test_a_manifest_that_was_changed_is_told(copy: Path, text: str) -> None:
+    (copy / "manifest.json").write_text(text)
+    with pytest.raises(InputError, match=r"cannot be read|changed by hand"):
+        open_dataset(str(copy), ())
+
+
+def test_an_index_without_patients_is_told(copy: Path) -> None:
+    pd.read_parquet(copy / "index.parquet").drop(columns="patient_id").to_parquet(copy / "index.parquet")
+    with pytest.raises(InputError, match="cannot be read"):
+        open_dataset(str(copy), ())

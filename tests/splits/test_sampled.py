@@ -99,14 +99,24 @@ def test_findings_are_spread_better_than_by_chance() -> None:
     [
         ({"test": 50}, "split.test: got 50 films, but there are only 20; ask for less"),
         ({"test": 20}, "split.test: got 20 films"),
-        ({"test": 0.999}, r"split.test: got 0.999"),
-        ({"test": 0.5, "validation": 0.5}, r"split.validation: 0.5 takes every patient that is left"),
+        ({"test": 0.5, "validation": 10}, r"split.validation: 10 takes every patient that is left"),
         ({"test": 5, "validation": 15}, "split.validation: 15 takes every patient that is left"),
     ],
 )
 def test_sizes_that_leave_nobody_to_train_on_are_refused(sizes: dict[str, float], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         _split([1] * 20, **sizes)
+
+
+@pytest.mark.parametrize(("test", "validation"), [(0.5, 0.5), (0.95, 0.1)])
+def test_fractions_that_leave_nothing_are_refused_by_the_settings(test: float, validation: float) -> None:
+    with pytest.raises(ValueError, match="together leave no film for training"):
+        SplitSettings(test=test, validation=validation)
+
+
+def test_a_number_of_films_is_whole() -> None:
+    with pytest.raises(ValueError, match="a number of films is whole"):
+        SplitSettings(test=1.5)
 
 
 def test_one_patient_cannot_be_split() -> None:

@@ -10,7 +10,8 @@ from ray_cxr.stream.layout import split_layout
 
 
 def _index(*films: tuple[str, str, int, int]) -> pd.DataFrame:
-    return pd.DataFrame(films, columns=["split", "shard", "row_group", "row"])
+    frame = pd.DataFrame(films, columns=["split", "shard", "row_group", "row"])
+    return frame.assign(image_id=[f"film-{n}" for n in range(len(frame))])
 
 
 def test_films_stand_in_shard_order_with_their_row_of_the_index() -> None:
@@ -44,7 +45,8 @@ def test_split_without_films_is_empty() -> None:
 def test_layout_finds_each_film_where_the_shards_put_it(
     splits: list[str], rows_per_group: int, shard_mib: float
 ) -> None:
-    index = pd.DataFrame({"split": splits, "film_bytes": 100})
+    ids = [f"film-{n}" for n in range(len(splits))]
+    index = pd.DataFrame({"split": splits, "film_bytes": 100, "image_id": ids})
     index = index.join(lay_out(index, rows_per_group, shard_mib))
     for split in set(splits):
         layout = split_layout(index, split)

@@ -32,6 +32,7 @@ def _layout(group_films: list[int]) -> Layout:
     films = sum(group_films)
     return Layout(
         rows=np.arange(films) * 3 + 1,
+        image_ids=np.array([f"film-{n}" for n in range(films)], dtype=object),
         group=np.repeat(np.arange(len(group_films)), group_films),
         row_in_group=np.concatenate([np.arange(n) for n in group_films]),
         groups=[(f"shards/train/part-{g // 8:05d}.parquet", g % 8) for g in range(len(group_films))],
