@@ -11,7 +11,7 @@ STAGES = [
     "labels", "films", "splits", "shards", "stream", "model", "loss", "train", "tune", "evaluate", "report",
 ]  # fmt: skip
 LEAVES = ["axes", "config", "console", "errors", "metrics", "ray_session", "storage", "torch_compat"]
-TOP = ["job", "cli"]
+TOP = ["job", "cli", "__main__"]
 RAY_IS_THE_POINT = {
     "films.store", "shards.write", "stream.ray_loader", "train.ray_trainer", "ray_session",
 }  # fmt: skip
