@@ -198,3 +198,20 @@ def test_too_deep_a_freeze_and_unknown_backbones_are_told(
         run(nih_job(f"dataset={nih_dataset}", "model.backbone=resnet-34"))
     with pytest.raises(InputError, match="at most 16 workers"):
         run(nih_job(f"dataset={nih_dataset}", "train.workers=17"))
+
+
+def test_a_single_film_before_batch_norm_is_told(nih_job: Callable[..., Job], nih_dataset: str) -> None:
+    job = nih_job(
+        f"dataset={nih_dataset}", "model.backbone=resnet18", "stream.image_px=32", "stream.batch_size=1"
+    )
+    with pytest.raises(InputError, match=r"stream\.batch_size: a step of 1 films leaves one film"):
+        run(job)
+
+
+def test_a_directory_with_other_things_is_no_place_for_a_run(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something that is no run"):
+        run(nih_job(f"dataset={nih_dataset}", f"out={tmp_path}"))
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
