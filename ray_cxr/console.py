@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -80,8 +79,3 @@ class ConsoleProgress:
         if self._what and self._done and not self._what.startswith("epoch"):
             self.say(f"{self._what}: {self._done} of {self._total} done")
         self._what, self._done = "", 0
-
-
-def warn(line: str) -> None:
-    """A line on stderr, for what is no progress."""
-    print(line, file=sys.stderr)

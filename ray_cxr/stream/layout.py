@@ -15,7 +15,8 @@ from ray_cxr.axes import Rows
 class Layout:
     """The films of a split in shard order; a film's position here is 0..N-1.
 
-    rows [N]: row numbers in the index. image_ids [N]: what the shard must hold there. group [N]: number of the row group that holds it, never falling.
+    rows [N]: row numbers in the index. image_ids [N]: what the shard must hold there.
+    group [N]: number of the row group that holds it, never falling.
     row_in_group [N]. groups: (shard path, row group in it) by group number.
     """
 

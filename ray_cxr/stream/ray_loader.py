@@ -24,8 +24,6 @@ from ray_cxr.stream.read import read_window
 READ_TASK_CPUS = 0.25
 """A read waits for storage more than it computes."""
 _PREFETCHED_WINDOWS = 1
-NO_PROGRESS_TIMEOUT_S = 300
-"""A pipeline that found no CPU says nothing and waits for ever; this makes it an error."""
 
 
 def ray_tables(dataset: Folder, layout: Layout, windows: Sequence[Rows]) -> Iterator[pa.Table]:
