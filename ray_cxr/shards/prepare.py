@@ -127,8 +127,7 @@ def _films(table: LabelTable, job: Preparation, dataset: Folder, progress: Progr
     )
     films = pd.concat([table.frame, facts.drop(columns="image_id")], axis=1)
     films["film_number"] = np.arange(len(films))
-    if films["refused"].notna().any() or not dataset.exists("manifest.json"):
-        _write_parquet(dataset, "refused.parquet", _refused(films))
+    _write_parquet(dataset, "refused.parquet", _refused(films))
     for source, name in zip(job.source, (c.source for c in table.counts), strict=True):
         _refuse_too_many(films[films["source"] == name], source, name)
     return films

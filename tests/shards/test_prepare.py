@@ -194,3 +194,14 @@ def test_an_index_without_patients_is_told(copy: Path) -> None:
     pd.read_parquet(copy / "index.parquet").drop(columns="patient_id").to_parquet(copy / "index.parquet")
     with pytest.raises(InputError, match="cannot be read"):
         open_dataset(str(copy), ())
+
+
+def test_the_list_of_refused_films_is_that_of_the_last_preparation(
+    nih_job: Callable[..., Job], copy: Path, silent: Silent
+) -> None:
+    stale = pd.DataFrame(
+        {"image_id": ["gone"], "source": ["nih"], "locator": ["gone"], "reason": ["damaged"]}
+    )
+    stale.to_parquet(copy / "refused.parquet")
+    prepare(nih_job(f"dataset={copy}"), silent)
+    assert len(pd.read_parquet(copy / "refused.parquet")) == 0
