@@ -35,7 +35,7 @@ _YEARS_PER_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365
 
 @dataclass(frozen=True)
 class NihTable:
-    """frame: a row per film that is there; rows: of the CSV; without_file, other_views: rows left out."""
+    """frame: a row per film that is there (or per row of the CSV, if asked for); rows: of the CSV; without_file, other_views: rows left out."""
 
     frame: pd.DataFrame
     findings: tuple[str, ...]
@@ -44,20 +44,25 @@ class NihTable:
     other_views: int
 
 
-def nih_table(source: NihSource) -> NihTable:
-    """Reads the table and joins it with the films found. InputError names the column or row at fault."""
+def nih_table(source: NihSource, keep_missing: bool = False) -> NihTable:
+    """Reads the table and joins it with the films found. InputError names the column or row at fault.
+
+    keep_missing: rows without a film stay in the frame, their locator missing.
+    """
     raw = _read_csv(source.labels)
     rows = len(raw)
     kept = raw[raw["View Position"].isin(source.views)] if source.views else raw
     other_views = rows - len(kept)
     files = find_films(source.images)
     kept = kept.assign(locator=kept["Image Index"].map(files))
-    there = kept[kept["locator"].notna()].reset_index(drop=True)
-    without_file = len(kept) - len(there)
+    missing = kept["locator"].isna()
+    without_file = int(missing.sum())
+    there = (kept if keep_missing else kept[~missing]).reset_index(drop=True)
     frame = pd.DataFrame(
         {
             "image_id": there["Image Index"],
             "patient_id": _patient_ids(there),
+            "film_name": there["Image Index"],
             "locator": there["locator"],
             "view": there["View Position"],
             "age": parse_ages(there["Patient Age"]),

@@ -18,8 +18,15 @@ from ray_cxr.labels.phantom import FINDINGS as PHANTOM_FINDINGS
 from ray_cxr.labels.phantom import phantom_table
 from ray_cxr.labels.settings import NihSource, PhantomSource, Source
 
-DESCRIPTION_COLUMNS = ["image_id", "patient_id", "locator", "view", "age", "sex", "source"]
-"""Columns before the findings; `locator` says where the film is: a path, or `phantom:…`."""
+DESCRIPTION_COLUMNS = [
+    "image_id", "patient_id", "film_name", "given_split", "locator", "view", "age", "sex", "source",
+]  # fmt: skip
+"""Columns before the findings.
+
+`film_name` is the film's name in the source's own table, by which lists of films know it; `given_split` the text of the
+source's own split column (missing without one); `locator` says where the film is: a path, `phantom:…`, or missing
+where the film was not found. The three serve preparation and do not get into the data set.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,19 @@ class LabelTable:
     counts: list[SourceCount] = field(default_factory=list)
 
 
-def build_label_table(sources: Sequence[Source], findings: Sequence[str] | None) -> LabelTable:
-    """Reads all sources and joins them by finding name; InputError where that cannot be done."""
+def build_label_table(
+    sources: Sequence[Source], findings: Sequence[str] | None, keep_missing: bool = False
+) -> LabelTable:
+    """Reads all sources and joins them by finding name; InputError where that cannot be done.
+
+    keep_missing: rows whose film was not found stay, without a locator, for those who look at labels only.
+    """
     frames: list[pd.DataFrame] = []
     counts: list[SourceCount] = []
     known: list[str] = []
     for number, source in enumerate(sources):
         name = source.kind if len(sources) == 1 else f"{number}:{source.kind}"
-        frame, labelled, count = _read(source, name)
+        frame, labelled, count = _read(source, name, keep_missing)
         frames.append(frame.assign(source=name))
         counts.append(count)
         known += [f for f in labelled if f not in known]
@@ -64,13 +76,14 @@ def build_label_table(sources: Sequence[Source], findings: Sequence[str] | None)
     return LabelTable(_in_film_order(frame), chosen, counts)
 
 
-def _read(source: Source, name: str) -> tuple[pd.DataFrame, list[str], SourceCount]:
+def _read(source: Source, name: str, keep_missing: bool) -> tuple[pd.DataFrame, list[str], SourceCount]:
     if isinstance(source, PhantomSource):
         frame = phantom_table(source.patients, source.drawing_seed)
+        frame["film_name"] = frame["image_id"]
         return frame, list(PHANTOM_FINDINGS), SourceCount(name, len(frame), len(frame))
     assert isinstance(source, NihSource)
-    nih = nih_table(source)
-    films = len(nih.frame)
+    nih = nih_table(source, keep_missing)
+    films = int(nih.frame["locator"].notna().sum())
     count = SourceCount(name, nih.rows, films, without_file=nih.without_file, other_views=nih.other_views)
     return nih.frame, list(nih.findings), count
 

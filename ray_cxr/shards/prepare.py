@@ -10,7 +10,7 @@ import io
 import platform
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,9 @@ from ray_cxr.films.store import FILMS_PER_PART, build_film_store
 from ray_cxr.labels.settings import Source
 from ray_cxr.labels.table import LabelTable, build_label_table
 from ray_cxr.ray_session import ray_session
-from ray_cxr.shards.layout import lay_out, shard_tasks
+from ray_cxr.shards.claim import BEGUN, claim
+from ray_cxr.shards.index import build_index, index_columns
+from ray_cxr.shards.layout import shard_tasks
 from ray_cxr.shards.manifest import (
     films_fingerprint,
     fingerprint,
@@ -30,25 +32,13 @@ from ray_cxr.shards.manifest import (
     pixel_statistics,
     split_counts,
 )
+from ray_cxr.shards.progress import Progress
 from ray_cxr.shards.settings import Preparation
 from ray_cxr.shards.write import write_shards
 from ray_cxr.splits.leak import SPLITS, check_leaks, refuse_leak
-from ray_cxr.splits.sampled import sampled_split
 from ray_cxr.storage import Folder
 
 FORMAT = 1
-BEGUN = "preparing.json"
-"""There while a data set is made: what lies beside it is ours, and an interrupted preparation may go on."""
-_HASHES = ["file_sha256", "pixel_sha256"]
-_LAYOUT = ["split", "fold", "shard", "row_group", "row", "sampling_weight"]
-
-
-class Progress(Protocol):
-    """Where progress goes: a terminal bar, plain lines, or nowhere."""
-
-    def start(self, what: str, total: int) -> None: ...
-    def advance(self, count: int) -> None: ...
-    def say(self, line: str) -> None: ...
 
 
 def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
@@ -57,59 +47,25 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
     Raises InputError, RefusedError.
     """
     dataset = Folder(job.dataset)
-    _claim(dataset, job, progress)
+    claim(dataset, job, progress)
     table = build_label_table(job.source, job.findings)
     for count in table.counts:
         progress.say(_count_sentence(**asdict(count)))
     progress.say("starting Ray")
     with ray_session(workers=0):
         films = _films(table, job, dataset, progress)
-        index = _with_split(films, table.findings, job)
+        index = build_index(films, table.findings, job)
         leaks = check_leaks(index)
         refuse_leak(leaks)
         # Up to here a data set that was there before is as it was; from here on it is this one.
         dataset.remove("manifest.json")
         _copy_films(index, job, dataset, progress)
     manifest = _manifest(job, table, films, index, leaks.as_dict())
-    _write_parquet(dataset, "index.parquet", index[_index_columns(table.findings)])
+    _write_parquet(dataset, "index.parquet", index[index_columns(table.findings)])
     dataset.write_json("manifest.json", manifest | {"manifest_sha256": manifest_hash(manifest)})
     dataset.remove(BEGUN)
     progress.say(leaks.sentence())
     return manifest
-
-
-def _claim(dataset: Folder, job: Preparation, progress: Progress) -> None:
-    """Makes sure that nothing but a data set of ours is written over, and says what is replaced."""
-    for source in job.source:
-        for folder in getattr(source, "images", []):
-            if (Folder(folder).url + "/").startswith((dataset.url + "/films/", dataset.url + "/shards/")):
-                raise InputError(
-                    f"dataset: {dataset.url} would be written over the films of source.images ({folder}); "
-                    "give a directory of its own."
-                )
-    names = dataset.names()
-    if names and "manifest.json" not in names and BEGUN not in names:
-        raise InputError(
-            f"dataset: {dataset.url} holds something that is no data set of ray-cxr; give a new or empty directory."
-        )
-    dataset.write_json(BEGUN, {"format": FORMAT})
-    if "manifest.json" in names:
-        before = _settings_before(dataset)
-        now = job.model_dump(mode="json", include=set(Preparation.model_fields))
-        changed = [name for name in now if name != "dataset" and before.get(name) != now[name]]
-        if changed:
-            progress.say(
-                f"the data set there was made with other settings ({', '.join(changed)}) and will be replaced; "
-                "runs that were trained on it can then not be evaluated any more"
-            )
-
-
-def _settings_before(dataset: Folder) -> dict[str, Any]:
-    try:
-        settings: dict[str, Any] = dataset.read_json("manifest.json")["settings"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return settings
 
 
 def _count_sentence(source: str, rows: int, films: int, without_file: int, other_views: int) -> str:
@@ -144,25 +100,11 @@ def _refuse_too_many(films: pd.DataFrame, source: Source, name: str) -> None:
         )
 
 
-def _with_split(films: pd.DataFrame, findings: list[str], job: Preparation) -> pd.DataFrame:
-    """The index: usable films in film order with split and place. The row number is the film's name in messages."""
-    index = films[films["refused"].isna()].reset_index(drop=True)
-    labels = index[findings].to_numpy(np.float32)
-    index["split"] = sampled_split(index["patient_id"].tolist(), labels, job.split, job.seed)
-    index["fold"] = pd.array([pd.NA] * len(index), dtype="Int8")
-    index["sampling_weight"] = 1.0
-    return index.join(lay_out(index, job.shards.rows_per_group, job.shards.shard_mib))
-
-
 def _copy_films(index: pd.DataFrame, job: Preparation, dataset: Folder, progress: Progress) -> None:
     for split in SPLITS:
         dataset.remove(f"shards/{split}")
     progress.start("shards", len(index))
     write_shards(shard_tasks(index), dataset, job.shards.rows_per_group, progress.advance)
-
-
-def _index_columns(findings: list[str]) -> list[str]:
-    return ["image_id", "patient_id", *_LAYOUT, *findings, "view", "age", "sex", "source", *_HASHES]
 
 
 def _refused(films: pd.DataFrame) -> pd.DataFrame:
