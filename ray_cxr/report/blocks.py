@@ -5,6 +5,7 @@ Texts are plain text. The template escapes them; only a figure's texts are escap
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -15,11 +16,14 @@ Figure: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. `lead` is the report's answer, `warning` and `alarm` stand out, a `hint` is not printed."""
+    """A paragraph. `lead` is the report's answer, `warning` and `alarm` stand out, a `hint` is not printed.
+
+    A `lesson` says what a figure teaches, to who sees such a figure for the first time.
+    """
 
     kind: ClassVar = "text"
     text: str
-    tone: Literal["plain", "lead", "muted", "hint", "good", "warning", "alarm"] = "plain"
+    tone: Literal["plain", "lead", "lesson", "muted", "hint", "good", "warning", "alarm"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,53 @@ class Fold:
 
     kind: ClassVar = "fold"
     summary: str
-    block: Table | Code
+    block: Table | Code | HeatTable
 
 
-Block: TypeAlias = Text | Facts | Table | Plot | Fold
+@dataclass(frozen=True)
+class HeatCell:
+    """A figure on a ground whose strength is `heat`, 0..1; what is `small` stands below it."""
+
+    text: str
+    heat: float
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """A table whose cells are tinted: a heat map that can be read, copied and printed."""
+
+    kind: ClassVar = "heat"
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[HeatCell]]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A film as PNG, what stands below it, and what is said of it to who cannot see it. No film is named."""
+
+    png: bytes
+    caption: str
+    spoken: str
+
+    @property
+    def data_uri(self) -> str:
+        """The film inside the page, so that the page asks for nothing."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Films in a row under a heading; `wide` ones are shown in full size."""
+
+    kind: ClassVar = "pictures"
+    heading: str
+    pictures: Sequence[Picture]
+    wide: bool = False
+
+
+Block: TypeAlias = Text | Facts | Table | Plot | Fold | HeatTable | Pictures
 
 
 @dataclass(frozen=True)

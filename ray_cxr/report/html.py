@@ -15,13 +15,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from ray_cxr.report.blocks import Plot
+from ray_cxr.report.blocks import Plot, Section, Text
 from ray_cxr.report.contents import ReportContents
 from ray_cxr.report.figures import CONFIG
 from ray_cxr.report.origin_sections import leak_text
 from ray_cxr.report.sections import SECTIONS
 
-__all__ = ["ReportContents", "render_report"]
+__all__ = ["ReportContents", "render_page", "render_report"]
 
 _HERE = Path(__file__).parent
 
@@ -30,6 +30,11 @@ def render_report(contents: ReportContents) -> str:
     """The whole page. A leak of patients between the splits is its first line."""
     sections = [section(contents) for section in SECTIONS]
     leak = leak_text(contents.manifest["leak_check"])
+    return render_page("report.html.jinja", contents.title, sections, leak if leak.tone == "alarm" else None)
+
+
+def render_page(template: str, title: str, sections: Sequence[Section], alarm: Text | None) -> str:
+    """A page of sections; `alarm`, if any, is its first line. The template is given from this folder on."""
     scripts = [get_plotlyjs(), (_HERE / "report.js").read_text(encoding="utf-8")]
     environment = Environment(
         loader=FileSystemLoader(_HERE),
@@ -38,9 +43,9 @@ def render_report(contents: ReportContents) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.jinja").render(
-        title=contents.title,
-        alarm=leak if leak.tone == "alarm" else None,
+    return environment.get_template(template).render(
+        title=title,
+        alarm=alarm,
         sections=sections,
         policy=content_security_policy(scripts),
         styles=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704 (our own file)
