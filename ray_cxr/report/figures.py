@@ -129,12 +129,12 @@ def learning_figure(history: Sequence[Mapping[str, Any]], chosen_epoch: int) -> 
         _epoch_line(chosen, "mean_auroc", f"chosen: epoch {chosen_epoch}", PALETTE[2], "y2")
         | {"mode": "markers", "marker": {"color": PALETTE[2], "size": 13, "symbol": "diamond-open"}},
     ]
-    layout = _layout() | {
+    layout = base_layout() | {
         "hovermode": "x unified",
         "height": _HEIGHT_PX,
-        "xaxis": _axis("Epoch") | {"anchor": "y2", "range": [min(epochs) - 0.5, max(epochs) + 0.5]},
-        "yaxis": _axis("Loss") | {"domain": [0.55, 1]},
-        "yaxis2": _axis("Mean AUROC") | {"domain": [0, 0.45], "tickformat": ".2f", "minallowed": 0, "maxallowed": 1},
+        "xaxis": axis("Epoch") | {"anchor": "y2", "range": [min(epochs) - 0.5, max(epochs) + 0.5]},
+        "yaxis": axis("Loss") | {"domain": [0.55, 1]},
+        "yaxis2": axis("Mean AUROC") | {"domain": [0, 0.45], "tickformat": ".2f", "minallowed": 0, "maxallowed": 1},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "shapes": [
             {"type": "line", "x0": chosen_epoch, "x1": chosen_epoch, "y0": 0, "y1": 1, "yref": "paper",
@@ -191,11 +191,11 @@ def _epoch_line(
 def _unit_square(x_title: str, y_title: str, legend_title: str, lines: int) -> dict[str, Any]:
     """Both axes 0..1 at equal aspect, high enough for all lines of the legend: on paper nobody can scroll it."""
     unit = {"range": [-0.01, 1.01], "dtick": 0.2, "tickformat": ".1f", "constrain": "domain"}
-    return _layout() | {
+    return base_layout() | {
         "hovermode": "closest",
         "height": max(_HEIGHT_PX, 150 + _LEGEND_LINE_PX * lines),
-        "xaxis": _axis(x_title) | unit | {"scaleanchor": "y", "constraintoward": "left"},
-        "yaxis": _axis(y_title) | unit | {"constraintoward": "top"},
+        "xaxis": axis(x_title) | unit | {"scaleanchor": "y", "constraintoward": "left"},
+        "yaxis": axis(y_title) | unit | {"constraintoward": "top"},
         "showlegend": True,
         "legend": {
             "title": {"text": legend_title},
@@ -207,7 +207,8 @@ def _unit_square(x_title: str, y_title: str, legend_title: str, lines: int) -> d
     }
 
 
-def _layout() -> dict[str, Any]:
+def base_layout() -> dict[str, Any]:
+    """What all figures share: no ground of their own, the page's font, narrow margins."""
     return {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -217,7 +218,8 @@ def _layout() -> dict[str, Any]:
     }
 
 
-def _axis(title: str) -> dict[str, Any]:
+def axis(title: str) -> dict[str, Any]:
+    """An axis with its title, which makes room for its labels."""
     return {
         "title": {"text": title, "standoff": 8},
         "gridcolor": "#d5dae0",
