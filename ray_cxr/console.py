@@ -11,6 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 _PLAIN_INTERVAL_S = 5.0
 
 
+def duration(seconds: float) -> str:
+    """A time for a person, in two units at most: "5 min 20 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    large, small, names = (whole // 60, whole % 60, ("min", "s")) if whole < 3600 else (
+        whole // 3600, whole % 3600 // 60, ("h", "min")
+    )  # fmt: skip
+    return f"{large} {names[0]} {small} {names[1]}"
+
+
 class ConsoleProgress:
     """Counts of films, notes, and the events of a training."""
 
@@ -19,7 +30,7 @@ class ConsoleProgress:
         self._bars = self._console.is_terminal
         self._progress: Progress | None = None
         self._task: TaskID | None = None
-        self._what, self._total, self._done, self._shown = "", 0, 0, 0.0
+        self._what, self._total, self._done, self._shown, self._begun = "", 0, 0, 0.0, 0.0
 
     def __enter__(self) -> ConsoleProgress:
         return self
@@ -30,7 +41,8 @@ class ConsoleProgress:
     def start(self, what: str, total: int) -> None:
         """Begins to count `total` of something; the count before is finished."""
         self._finish()
-        self._what, self._total, self._done, self._shown = what, total, 0, time.monotonic()
+        self._what, self._total, self._done = what, total, 0
+        self._shown = self._begun = time.monotonic()
         if self._bars:
             self._progress = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -40,7 +52,10 @@ class ConsoleProgress:
             self._task = self._progress.add_task(what, total=total, note="")
 
     def advance(self, count: int) -> None:
-        self._set(self._done + count, "")
+        done = self._done + count
+        rate = done / max(time.monotonic() - self._begun, 1e-3)
+        left = "" if self._bars else f", {duration((self._total - done) / max(rate, 1e-3))} left"
+        self._set(done, f"{rate:,.0f} films/s{left}")
 
     def say(self, line: str) -> None:
         """One line of text, which stays."""
@@ -77,5 +92,5 @@ class ConsoleProgress:
             self._progress.stop()
             self._progress = self._task = None
         if self._what and self._done and not self._what.startswith("epoch"):
-            self.say(f"{self._what}: {self._done} of {self._total} done")
+            self.say(f"{self._what}: {self._done:,} of {self._total:,} done")
         self._what, self._done = "", 0

@@ -6,16 +6,29 @@ put is all or nothing already. So a reader sees a file either whole or not at al
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from ray_cxr.errors import InputError
+
+_UNFINISHED = ".writing-"
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes for a person: "1.4 GiB"."""
+    unit, *larger = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1024 and larger:
+        count, unit, *larger = count / 1024, *larger
+    return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
 
 
 class Folder:
@@ -24,12 +37,14 @@ class Folder:
     def __init__(self, url: str | Path) -> None:
         text = str(url)
         try:
-            self.fs, self.path = fsspec.core.url_to_fs(text)
+            # Others write here too, so what a folder held a minute ago says nothing.
+            self.fs, self.path = fsspec.core.url_to_fs(text, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise InputError(
                 f"folder {text!r} cannot be opened: {error}; use a local path or a known URL."
             ) from None
         self.is_local = isinstance(self.fs, LocalFileSystem)
+        self.in_this_process = isinstance(self.fs, MemoryFileSystem)
         # `memory://` is the root of a store; without its slashes it would be a local path.
         url = text if text.endswith("://") else text.rstrip("/")
         self.url = os.path.abspath(self.path) if self.is_local else url
@@ -84,14 +99,32 @@ class Folder:
                 self.fs.pipe_file(target, data)
         except OSError as error:
             reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                reason += f": {in_bytes(len(data))} needed, {in_bytes(self.free_bytes() or 0)} free"
             raise InputError(
-                f"{self}/{name} cannot be written ({reason}); give another place, or make room and rights there."
+                f"{self}/{name} cannot be written ({reason}); make room or rights there and give the same command "
+                "again, or give another place."
             ) from None
 
     def check_writable(self) -> None:
         """Raises InputError where nothing can be written here: better now than after hours of work."""
         self.write_bytes(".ray-cxr-writable", b"")
         self.remove(".ray-cxr-writable")
+
+    def free_bytes(self) -> int | None:
+        """Room for new files, or None where nobody can tell (object stores)."""
+        if not self.is_local:
+            return None
+        place = Path(self.path)
+        while not place.exists():
+            place = place.parent
+        return shutil.disk_usage(place).free
+
+    def remove_unfinished(self) -> None:
+        """Removes what killed writers left below this folder. Only for who knows that nobody writes here now."""
+        if self.is_local:
+            for path in Path(self.path).rglob(f"{_UNFINISHED}*"):
+                path.unlink(missing_ok=True)
 
     def write_json(self, name: str, value: Any) -> None:
         text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
@@ -106,7 +139,7 @@ class Folder:
 def _write_local(target: str, data: bytes) -> None:
     directory = os.path.dirname(target)
     os.makedirs(directory, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".writing-")
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=_UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

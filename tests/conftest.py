@@ -88,7 +88,7 @@ def nih_job(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 
 
 @pytest.fixture(scope="session")
-def nih_dataset(nih_job: Callable[..., Job], ray_cluster: None) -> str:
+def nih_dataset(nih_job: Callable[..., Job]) -> str:
     """The real films, prepared once; tests that change it work on a copy."""
     from ray_cxr.shards.prepare import prepare
 

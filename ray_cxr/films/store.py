@@ -1,4 +1,4 @@
-"""Builds the film store: every film decoded, checked, hashed and resized once, by Ray Data.
+"""Builds the film store: every film decoded, checked, hashed and resized once.
 
 Reads: the label table's `image_id` and `locator`, and the films there. Writes: `films/part-*.parquet`, a row per
 film in film order (`image_id`, `film` = encoded pixels or null, `refused` = reason or null, hashes, size, pixel
@@ -8,31 +8,25 @@ sums). A part that is there already and was made from the same files with the sa
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from ray_cxr.axes import Pixels
 from ray_cxr.films.codec import encode
+from ray_cxr.films.crew import Crew
+from ray_cxr.films.parts import PART_NAME, PartTask
 from ray_cxr.films.phantom import draw_phantom
-from ray_cxr.films.read import MAX_BYTES, FilmRefused, read_film, resize_square
+from ray_cxr.films.read import FilmRefused, read_file, read_film, resize_square
 from ray_cxr.films.settings import Codec
-from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 
-FILMS_PER_PART = 256
-PART_ROW_GROUP = 64
-_PART = re.compile(r"part-\d{5}\.parquet")
-STORE_VERSION = 1
-"""Raised when the same films would give other bytes than before: parts of older versions are made again."""
+_READS_AT_ONCE = 16
 
 SCHEMA = pa.schema(
     {
@@ -49,73 +43,65 @@ SCHEMA = pa.schema(
     }
 )
 FACTS = [name for name in SCHEMA.names if name != "film"]
-"""What is known of each film without its pixels."""
+"""What is known of each film without its pixels: about 300 bytes a film."""
 
 
-@dataclass(frozen=True)
-class PartTask:
-    """One file of the film store and the films that go into it."""
+def kept_parts(tasks: Sequence[PartTask], folder: Folder) -> dict[str, pa.Table]:
+    """Name → FACTS of the parts that are there and whole."""
+    there = set(folder.names())
 
-    name: str
-    image_ids: list[str]
-    locators: list[str]
+    def facts(task: PartTask) -> pa.Table | None:
+        try:
+            with folder.open(task.name) as file:
+                return pq.read_table(file, columns=FACTS, use_threads=False)
+        except (OSError, pa.ArrowInvalid):
+            return None  # damaged or gone: it is made again
 
-
-def part_name(number: int) -> str:
-    """File name of part `number` of the film store."""
-    return f"part-{number:05d}.parquet"
-
-
-def part_tasks(table: pd.DataFrame) -> list[PartTask]:
-    """The parts that a label table (in film order) is stored as: FILMS_PER_PART films each."""
-    ids, locators = table["image_id"].tolist(), table["locator"].tolist()
-    starts = range(0, len(ids), FILMS_PER_PART)
-    return [
-        PartTask(part_name(n), ids[s : s + FILMS_PER_PART], locators[s : s + FILMS_PER_PART])
-        for n, s in enumerate(starts)
-    ]
+    found = [t for t in tasks if t.name in there]
+    with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
+        kept = dict(zip((t.name for t in found), pool.map(facts, found), strict=True))
+    return {name: table for name, table in kept.items() if table is not None}
 
 
-def build_film_store(
-    table: pd.DataFrame, folder: Folder, image_px: int, codec: Codec, advance: Callable[[int], None]
-) -> pd.DataFrame:
-    """Makes what is missing of the store and gives FACTS per film, in film order. Needs a running Ray.
+def make_parts(
+    tasks: Sequence[PartTask], folder: Folder, crew: Crew, *, by_ray: bool, advance: Callable[[int], None]
+) -> dict[str, pa.Table]:
+    """Makes these parts; gives name → FACTS. `advance` is called with the number of films that came to be finished."""
 
-    `advance` is called with the number of films that came to be finished.
-    """
-    tasks = part_tasks(table)
-    items = [asdict(t) for t in tasks]
+    def make(task: PartTask) -> tuple[str, pa.Table]:
+        return task.name, make_part(task, folder)
 
-    def make(item: dict[str, Any]) -> dict[str, Any]:
-        return {"films": make_part(PartTask(**item), folder, image_px, codec).num_rows}
+    made = {}
+    for name, facts in crew.run(make, tasks, by_ray=by_ray):
+        made[name] = facts
+        advance(facts.num_rows)
+    return made
 
-    made = ray.data.from_items(items, override_num_blocks=len(items)).map(make)
-    with errors_of_tasks():
-        for row in made.iter_rows():
-            advance(row["films"])
-    for name in set(folder.names()) - {t.name for t in tasks}:
-        if _PART.fullmatch(name):  # whatever else lies there is not ours
-            folder.remove(name)
-    facts = [
-        pq.read_table(folder.full(t.name), columns=FACTS, filesystem=folder.fs).to_pandas() for t in tasks
-    ]
-    joined: pd.DataFrame = pd.concat(facts, ignore_index=True)
+
+def join_facts(tasks: Sequence[PartTask], facts: dict[str, pa.Table]) -> pd.DataFrame:
+    """FACTS of all films in film order, and `part` and `part_row`: where each lies in the store."""
+    joined: pd.DataFrame = pa.concat_tables([facts[t.name] for t in tasks]).to_pandas()
+    sizes = [len(t.image_ids) for t in tasks]
+    joined["part"] = np.repeat(np.array([t.name for t in tasks], dtype=object), sizes)
+    joined["part_row"] = np.concatenate([np.arange(n) for n in sizes])
     return joined
 
 
-def make_part(task: PartTask, folder: Folder, image_px: int, codec: Codec) -> pa.Table:
-    """Writes one part, unless it is there from the same files and settings; gives its FACTS."""
-    key = _part_key(task, image_px, codec)
-    if folder.exists(task.name):
-        kept = pq.ParquetFile(folder.full(task.name), filesystem=folder.fs)
-        if (kept.schema_arrow.metadata or {}).get(b"part_key") == key:
-            return kept.read(columns=FACTS)
+def remove_other_parts(tasks: Sequence[PartTask], folder: Folder) -> None:
+    """Removes parts that no task names; whatever else lies there is not ours."""
+    for name in set(folder.names()) - {t.name for t in tasks}:
+        if PART_NAME.fullmatch(name):
+            folder.remove(name)
+
+
+def make_part(task: PartTask, folder: Folder) -> pa.Table:
+    """Writes one part; gives its FACTS."""
     rows = [
-        _film_row(image_id, locator, image_px, codec)
+        film_row(image_id, locator, task.image_px, task.codec)
         for image_id, locator in zip(task.image_ids, task.locators, strict=True)
     ]
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({b"part_key": key}))
-    folder.write_bytes(task.name, parquet_bytes(table, PART_ROW_GROUP))
+    table = pa.Table.from_pylist(rows, SCHEMA)
+    folder.write_bytes(task.name, parquet_bytes(table, table.num_rows))
     return table.select(FACTS)
 
 
@@ -129,21 +115,8 @@ def parquet_bytes(table: pa.Table, row_group_films: int) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _part_key(task: PartTask, image_px: int, codec: Codec) -> bytes:
-    """What the part is made from: settings, ids, and place, size and time of each file."""
-    digest = hashlib.sha256(f"{STORE_VERSION} {image_px} {codec}".encode())
-    for image_id, locator in zip(task.image_ids, task.locators, strict=True):
-        digest.update(f"\n{image_id}\t{locator}".encode())
-        if not locator.startswith("phantom:"):
-            try:
-                stat = os.stat(locator)
-                digest.update(f"\t{stat.st_size}\t{stat.st_mtime_ns}".encode())
-            except OSError:
-                digest.update(b"\tunreadable")
-    return digest.hexdigest().encode()
-
-
-def _film_row(image_id: str, locator: str, image_px: int, codec: Codec) -> dict[str, Any]:
+def film_row(image_id: str, locator: str, image_px: int, codec: Codec) -> dict[str, Any]:
+    """One film's row of SCHEMA; of a refused film only id and reason."""
     try:
         film, original, file_sha256 = _load(locator, image_px)
     except FilmRefused as reason:
@@ -168,12 +141,6 @@ def _load(locator: str, image_px: int) -> tuple[Pixels, tuple[int, int], str]:
     if locator.startswith("phantom:"):
         film = draw_phantom(locator, image_px)
         return film, (image_px, image_px), hashlib.sha256(film.tobytes()).hexdigest()
-    try:
-        if os.path.getsize(locator) > MAX_BYTES:
-            raise FilmRefused(f"file larger than {MAX_BYTES // 2**20} MiB")
-        with open(locator, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise FilmRefused(f"unreadable: {error.strerror}") from None
+    data = read_file(locator)
     film = read_film(data)
     return resize_square(film, image_px), (film.shape[0], film.shape[1]), hashlib.sha256(data).hexdigest()

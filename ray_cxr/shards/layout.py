@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ray_cxr.films.store import FILMS_PER_PART, part_name
+from ray_cxr.films.settings import Codec
 from ray_cxr.splits.leak import SPLITS
 
 
@@ -42,12 +43,26 @@ def lay_out(index: pd.DataFrame, rows_per_group: int, shard_mib: float) -> pd.Da
     return pd.DataFrame({"shard": shard, "row_group": row_group, "row": row}, index=index.index)
 
 
+def name_by_content(index: pd.DataFrame, codec: Codec, rows_per_group: int) -> pd.Series[str]:
+    """`shard` with a hash of what is in it: `shards/train/part-00000-<16 hex digits>.parquet`.
+
+    So shards of another split never take the place of these, and one that is there already is the right one.
+    """
+    names = {}
+    for path, films in index.groupby("shard", sort=False):
+        digest = hashlib.sha256(f"{codec} {rows_per_group}".encode())
+        for image_id, pixels in zip(films["image_id"], films["pixel_sha256"], strict=True):
+            digest.update(f"\n{image_id}\t{pixels}".encode())
+        names[path] = str(path).replace(".parquet", f"-{digest.hexdigest()[:16]}.parquet")
+    return index["shard"].map(names)
+
+
 def shard_tasks(index: pd.DataFrame) -> list[ShardTask]:
-    """One task per shard from an index with `shard`, `film_number` (place in the film store) and `image_id`."""
+    """One task per shard from an index with `shard`, `part` and `part_row` (place in the film store) and `image_id`."""
     tasks = []
     for path, films in index.groupby("shard", sort=True):
-        part, row = np.divmod(films["film_number"].to_numpy(), FILMS_PER_PART)
-        numbers = np.unique(part)
-        rows = [row[part == p].tolist() for p in numbers]
-        tasks.append(ShardTask(str(path), [part_name(p) for p in numbers], rows, films["image_id"].tolist()))
+        rows = films.groupby("part", sort=False)["part_row"].apply(list)
+        tasks.append(
+            ShardTask(str(path), [str(p) for p in rows.index], list(rows), films["image_id"].tolist())
+        )
     return tasks

@@ -7,24 +7,29 @@ without it is not a data set.
 from __future__ import annotations
 
 import io
+import os
 import platform
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow as pa
 
 from ray_cxr import __version__
 from ray_cxr.errors import InputError
-from ray_cxr.films.store import FILMS_PER_PART, build_film_store
+from ray_cxr.films.crew import Crew
+from ray_cxr.films.parts import FILMS_PER_PART, PartTask, part_tasks
+from ray_cxr.films.read import reason_kind
+from ray_cxr.films.store import join_facts, kept_parts, make_parts, remove_other_parts
 from ray_cxr.labels.settings import Source
 from ray_cxr.labels.table import LabelTable, build_label_table
-from ray_cxr.ray_session import ray_session
-from ray_cxr.shards.claim import BEGUN, claim
+from ray_cxr.shards.claim import claimed, settings_of
+from ray_cxr.shards.forecast import forecast, refuse_too_little_space
 from ray_cxr.shards.index import build_index, index_columns
-from ray_cxr.shards.layout import shard_tasks
+from ray_cxr.shards.layout import ShardTask, name_by_content, shard_tasks
 from ray_cxr.shards.manifest import (
     films_fingerprint,
     fingerprint,
@@ -34,38 +39,72 @@ from ray_cxr.shards.manifest import (
 )
 from ray_cxr.shards.progress import Progress
 from ray_cxr.shards.settings import Preparation
-from ray_cxr.shards.write import write_shards
-from ray_cxr.splits.leak import SPLITS, check_leaks, refuse_leak
+from ray_cxr.shards.write import missing_shards, remove_other_shards, write_shards
+from ray_cxr.splits.leak import LeakCheck, check_leaks, refuse_leak
 from ray_cxr.storage import Folder
 
 FORMAT = 1
+_WORTH_RAY_S = 30.0
+"""Work of one machine's cores from which the start of Ray, 5 to 10 s, pays."""
+_COPIED_BYTES_PER_S = 200e6
 
 
 def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
-    """Makes the data set and gives its manifest; Ray is started once the label table is known to be sound.
+    """Makes the data set and gives its manifest, with what had to be done for it under `films` and `shards`.
 
-    Raises InputError, RefusedError.
+    films: {decoded, kept}; shards: {written, kept}, all in numbers of films and of shards. A data set that was there
+    before stays whole until the new one is. Raises InputError, RefusedError.
     """
     dataset = Folder(job.dataset)
-    claim(dataset, job, progress)
-    table = build_label_table(job.source, job.findings)
-    for count in table.counts:
-        progress.say(_count_sentence(**asdict(count)))
-    progress.say("starting Ray")
-    with ray_session(workers=0):
-        films = _films(table, job, dataset, progress)
+    _check_engine(job, dataset)
+    with claimed(dataset, job, progress) as held, Crew(progress.say) as crew:
+        table = build_label_table(job.source, job.findings)
+        for count in table.counts:
+            progress.say(_count_sentence(**asdict(count)))
+        parts = part_tasks(table.frame, job.shards.image_px, job.shards.codec)
+        films, film_counts = _films(table, parts, job, dataset, crew, progress)
         index = build_index(films, table.findings, job)
         leaks = check_leaks(index)
         refuse_leak(leaks)
-        # Up to here a data set that was there before is as it was; from here on it is this one.
-        dataset.remove("manifest.json")
-        _copy_films(index, job, dataset, progress)
-    manifest = _manifest(job, table, films, index, leaks.as_dict())
-    _write_parquet(dataset, "index.parquet", index[index_columns(table.findings)])
-    dataset.write_json("manifest.json", manifest | {"manifest_sha256": manifest_hash(manifest)})
-    dataset.remove(BEGUN)
+        index["shard"] = name_by_content(index, job.shards.codec, job.shards.rows_per_group)
+        shards = shard_tasks(index)
+        shard_counts = _copy_films(shards, index, job, dataset, crew, progress)
+        held.check()
+        manifest = _publish(_Made(job, table, films, index, leaks), dataset)
+        remove_other_shards(shards, dataset)
+        remove_other_parts(parts, dataset / "films")
+    progress.say(
+        "films: {decoded:,} decoded, {kept:,} kept; ".format(**film_counts)
+        + "shards: {written:,} written, {kept:,} kept".format(**shard_counts)
+    )
     progress.say(leaks.sentence())
-    return manifest
+    return manifest | {"films": film_counts, "shards": shard_counts}
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a manifest is written from."""
+
+    job: Preparation
+    table: LabelTable
+    films: pd.DataFrame
+    index: pd.DataFrame
+    leaks: LeakCheck
+
+
+def _check_engine(job: Preparation, dataset: Folder) -> None:
+    if job.shards.engine == "ray" and dataset.in_this_process:
+        raise InputError(
+            f"shards.engine: got 'ray', but {dataset} exists in this process only, and Ray's processes would not see "
+            "it; use threads or auto."
+        )
+
+
+def _by_ray(job: Preparation, dataset: Folder, core_s: float) -> bool:
+    """Whether so much work is for Ray. A cluster is there to be used; this machine alone does little work at once."""
+    if dataset.in_this_process or job.shards.engine != "auto":
+        return job.shards.engine == "ray"
+    return bool(os.environ.get("RAY_ADDRESS")) or core_s / (os.cpu_count() or 1) > _WORTH_RAY_S
 
 
 def _count_sentence(source: str, rows: int, films: int, without_file: int, other_views: int) -> str:
@@ -75,36 +114,97 @@ def _count_sentence(source: str, rows: int, films: int, without_file: int, other
     return ", ".join(parts)
 
 
-def _films(table: LabelTable, job: Preparation, dataset: Folder, progress: Progress) -> pd.DataFrame:
-    """The label table with the facts of each film; stops where a source has too many that are refused."""
-    progress.start("films", len(table.frame))
-    facts = build_film_store(
-        table.frame, dataset / "films", job.shards.image_px, job.shards.codec, progress.advance
-    )
-    films = pd.concat([table.frame, facts.drop(columns="image_id")], axis=1)
-    films["film_number"] = np.arange(len(films))
+def _films(
+    table: LabelTable, parts: Sequence[PartTask], job: Preparation, dataset: Folder, crew: Crew, progress: Progress
+) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
+    """The label table with the facts of each film, and counts; stops where a source has too many that are refused."""
+    store = dataset / "films"
+    facts = kept_parts(parts, store)
+    todo = [t for t in parts if t.name not in facts]
+    if todo:
+        # Nobody should decode for hours and then hear that the split is impossible.
+        build_index(table.frame.assign(refused=None, film_bytes=1), table.findings, job)
+        facts |= _make_films(todo, len(table.frame), job, dataset, crew, progress)
+    films = pd.concat([table.frame, join_facts(parts, facts).drop(columns="image_id")], axis=1)
     _write_parquet(dataset, "refused.parquet", _refused(films))
     for source, name in zip(job.source, (c.source for c in table.counts), strict=True):
         _refuse_too_many(films[films["source"] == name], source, name)
-    return films
+    if films["refused"].notna().all():
+        raise InputError(
+            f"source: none of the {len(films)} films can be used; refused.parquet names the reasons."
+        )
+    decoded = sum(len(t.image_ids) for t in todo)
+    return films, {"decoded": decoded, "kept": len(films) - decoded}
+
+
+def _make_films(
+    todo: Sequence[PartTask], all_films: int, job: Preparation, dataset: Folder, crew: Crew, progress: Progress
+) -> dict[str, pa.Table]:  # fmt: skip
+    ahead = forecast(todo, all_films)
+    progress.say(ahead.sentence(dataset.free_bytes(), cluster=bool(os.environ.get("RAY_ADDRESS"))))
+    if job.shards.check_space:
+        refuse_too_little_space(dataset, ahead.written_bytes)
+    by_ray = _by_ray(job, dataset, ahead.core_s)
+    progress.start("films", ahead.films)
+    return make_parts(todo, dataset / "films", crew, by_ray=by_ray, advance=progress.advance)
 
 
 def _refuse_too_many(films: pd.DataFrame, source: Source, name: str) -> None:
-    reasons = films["refused"].dropna().value_counts()
-    if reasons.sum() > source.max_refused * len(films):
+    reasons = _reasons(films)
+    refused = sum(reasons.values())
+    if refused > source.max_refused * len(films):
         listed = "; ".join(f"{n} × {reason}" for reason, n in reasons.items())
         raise InputError(
-            f"source.max_refused: {reasons.sum()} of {len(films)} films of source {name} cannot be used, more than "
+            f"source.max_refused: {refused} of {len(films)} films of source {name} cannot be used, more than "
             f"the fraction {source.max_refused:g} allowed ({listed}); refused.parquet in the data set's directory names "
             "them: mend the files, or allow a larger fraction."
         )
 
 
-def _copy_films(index: pd.DataFrame, job: Preparation, dataset: Folder, progress: Progress) -> None:
-    for split in SPLITS:
-        dataset.remove(f"shards/{split}")
-    progress.start("shards", len(index))
-    write_shards(shard_tasks(index), dataset, job.shards.rows_per_group, progress.advance)
+def _reasons(films: pd.DataFrame) -> dict[str, int]:
+    """Refused films by kind of reason, the most frequent first."""
+    kinds = films["refused"].dropna().map(reason_kind)
+    return {str(kind): int(n) for kind, n in kinds.value_counts().items()}
+
+
+def _copy_films(
+    tasks: Sequence[ShardTask], index: pd.DataFrame, job: Preparation, dataset: Folder, crew: Crew, progress: Progress
+) -> dict[str, int]:  # fmt: skip
+    """Writes the shards that are missing, beside those of a data set that is there; gives counts of shards."""
+    missing = missing_shards(tasks, dataset, crew)
+    if missing:
+        rows = index["shard"].isin({t.path for t in missing})
+        size = float(index.loc[rows, "film_bytes"].sum())
+        if job.shards.check_space:
+            refuse_too_little_space(dataset, size)
+        progress.start("shards", int(rows.sum()))
+        by_ray = _by_ray(job, dataset, size / _COPIED_BYTES_PER_S)
+        write_shards(
+            missing, dataset, job.shards.rows_per_group, crew, by_ray=by_ray, advance=progress.advance
+        )
+    return {"written": len(missing), "kept": len(tasks) - len(missing)}
+
+
+def _publish(made: _Made, dataset: Folder) -> dict[str, Any]:
+    """Index, then manifest: a directory without a manifest is no data set. Nothing is written where nothing changed."""
+    manifest = _manifest(made)
+    manifest["manifest_sha256"] = manifest_hash(manifest)
+    index = _parquet(made.index[index_columns(made.table.findings)])
+    if not _is_published(dataset, manifest, index):
+        dataset.remove("manifest.json")
+        dataset.write_bytes("index.parquet", index)
+        dataset.write_json("manifest.json", manifest)
+    return manifest
+
+
+def _is_published(dataset: Folder, manifest: dict[str, Any], index: bytes) -> bool:
+    try:
+        return (
+            bool(dataset.read_json("manifest.json") == manifest)
+            and dataset.read_bytes("index.parquet") == index
+        )
+    except (OSError, ValueError):
+        return False
 
 
 def _refused(films: pd.DataFrame) -> pd.DataFrame:
@@ -113,12 +213,11 @@ def _refused(films: pd.DataFrame) -> pd.DataFrame:
     return refused[["image_id", "source", "locator", "refused"]].rename(columns={"refused": "reason"})
 
 
-def _manifest(
-    job: Preparation, table: LabelTable, films: pd.DataFrame, index: pd.DataFrame, leaks: dict[str, object]
-) -> dict[str, Any]:
-    refused = films["refused"].dropna()
+def _manifest(made: _Made) -> dict[str, Any]:
+    job, table, index = made.job, made.table, made.index
     pixels = films_fingerprint(index, job.shards.image_px)
     train = index[index["split"] == "train"]
+    reasons = _reasons(made.films)
     return {
         "format": FORMAT,
         "films_fingerprint": pixels,
@@ -126,18 +225,15 @@ def _manifest(
         "protocol": "sampled",
         "findings": table.findings,
         "splits": split_counts(index, table.findings),
-        "leak_check": leaks,
-        "refused": {
-            "count": len(refused),
-            "reasons": {str(r): int(n) for r, n in refused.value_counts().items()},
-        },
+        "leak_check": made.leaks.as_dict(),
+        "refused": {"count": sum(reasons.values()), "reasons": reasons},
         "sources": [asdict(c) for c in table.counts],
         "pixel_statistics": pixel_statistics(train, job.shards.image_px),
         "image_px": job.shards.image_px,
         "codec": job.shards.codec,
         "rows_per_group": job.shards.rows_per_group,
         "film_bytes_mean": float(index["film_bytes"].mean()),
-        "settings": job.model_dump(mode="json", include=set(Preparation.model_fields)),
+        "settings": settings_of(job),
         "versions": {
             "ray_cxr": __version__,
             "python": platform.python_version(),
@@ -149,6 +245,10 @@ def _manifest(
 
 
 def _write_parquet(dataset: Folder, name: str, frame: pd.DataFrame) -> None:
+    dataset.write_bytes(name, _parquet(frame))
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    dataset.write_bytes(name, buffer.getvalue())
+    return buffer.getvalue()

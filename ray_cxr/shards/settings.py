@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from pydantic import Field
 
 from ray_cxr.config import Settings
 from ray_cxr.films.settings import Codec
 from ray_cxr.labels.settings import PhantomSource, Source, Sources
 from ray_cxr.splits.settings import SplitSettings
+
+Engine: TypeAlias = Literal["auto", "threads", "ray"]
 
 
 class ShardSettings(Settings):
@@ -21,6 +25,11 @@ class ShardSettings(Settings):
     """Films per Parquet row group, the unit that the stream reads."""
     shard_mib: float = Field(default=64, gt=0, le=4096)
     """Size of a shard file in MiB, about."""
+    engine: Engine = "auto"
+    """What prepares films: `threads` of this process, `ray` on every core of the cluster, or `auto`: Ray in a cluster
+    and for long work. The data set is the same."""
+    check_space: bool = True
+    """Refuse to begin where the estimate says that the disk is too small; false begins all the same."""
 
 
 def _drawn_films() -> list[Source]:

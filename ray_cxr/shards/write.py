@@ -1,4 +1,4 @@
-"""Copies encoded films from the film store into shards, by Ray Data.
+"""Copies encoded films from the film store into shards.
 
 Reads: `films/part-*.parquet`. Writes: `shards/<split>/part-*.parquet` (`image_id`, `film`) with small row groups.
 """
@@ -6,39 +6,70 @@ Reads: `films/part-*.parquet`. Writes: `shards/<split>/part-*.parquet` (`image_i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
-from ray_cxr.errors import RayCxrError
+from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.films.crew import Crew
 from ray_cxr.films.store import parquet_bytes
-from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.shards.layout import ShardTask
+from ray_cxr.splits.leak import SPLITS
 from ray_cxr.storage import Folder
+
+_COLUMNS = ["image_id", "film"]
+
+
+def missing_shards(tasks: Sequence[ShardTask], dataset: Folder, crew: Crew) -> list[ShardTask]:
+    """The shards that are not there, or not whole: what is there is read through, with the checksums of its pages."""
+    there = {f"shards/{split}/{name}" for split in SPLITS for name in (dataset / f"shards/{split}").names()}
+
+    def damaged(task: ShardTask) -> ShardTask | None:
+        return None if _is_whole(task, dataset) else task
+
+    found = [t for t in tasks if t.path in there]
+    bad = {t.path for t in crew.run(damaged, found, by_ray=False) if t is not None}
+    return [t for t in tasks if t.path not in there or t.path in bad]
+
+
+def _is_whole(task: ShardTask, dataset: Folder) -> bool:
+    ids: list[str] = []
+    try:
+        with dataset.open(task.path) as file:
+            shard = pq.ParquetFile(file, page_checksum_verification=True)
+            for group in shard.iter_batches(columns=_COLUMNS):
+                ids += group["image_id"].to_pylist()
+    except (OSError, pa.ArrowException):
+        return False
+    return ids == task.image_ids
 
 
 def write_shards(
-    tasks: Sequence[ShardTask], dataset: Folder, rows_per_group: int, advance: Callable[[int], None]
-) -> None:
-    """Writes every shard; `advance` is called with the number of films copied. Needs a running Ray."""
+    tasks: Sequence[ShardTask], dataset: Folder, rows_per_group: int, crew: Crew, *, by_ray: bool,
+    advance: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Writes these shards; `advance` is called with the number of films copied."""
 
-    def copy(item: dict[str, Any]) -> dict[str, Any]:
-        return {"films": write_shard(ShardTask(**item), dataset, rows_per_group)}
+    def write(task: ShardTask) -> int:
+        return write_shard(task, dataset, rows_per_group)
 
-    items = [asdict(t) for t in tasks]
-    with errors_of_tasks():
-        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(copy).iter_rows():
-            advance(row["films"])
+    for films in crew.run(write, tasks, by_ray=by_ray):
+        advance(films)
+
+
+def remove_other_shards(tasks: Sequence[ShardTask], dataset: Folder) -> None:
+    """Removes the shards of data sets that were here before."""
+    named = {t.path for t in tasks}
+    for split in SPLITS:
+        for name in (dataset / f"shards/{split}").names():
+            if f"shards/{split}/{name}" not in named:
+                dataset.remove(f"shards/{split}/{name}")
 
 
 def write_shard(task: ShardTask, dataset: Folder, rows_per_group: int) -> int:
-    """Copies one shard's films; gives their number."""
-    store = dataset / "films"
+    """Copies one shard's films; gives their number. InputError where the film store is damaged."""
     pieces = [
-        pq.read_table(store.full(part), columns=["image_id", "film"], filesystem=store.fs).take(rows)
+        _read_part(dataset / "films", part).take(rows)
         for part, rows in zip(task.parts, task.rows, strict=True)
     ]
     table = pa.concat_tables(pieces)
@@ -48,3 +79,13 @@ def write_shard(task: ShardTask, dataset: Folder, rows_per_group: int) -> int:
         )
     dataset.write_bytes(task.path, parquet_bytes(table, rows_per_group))
     return len(task.image_ids)
+
+
+def _read_part(store: Folder, part: str) -> pa.Table:
+    try:
+        with store.open(part) as file:
+            return pq.read_table(file, columns=_COLUMNS, use_threads=False, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"dataset: {store}/{part} is damaged ({str(error).splitlines()[0]}); remove it and prepare again."
+        ) from None

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_cxr.films.store import FILMS_PER_PART
-from ray_cxr.shards.layout import lay_out, shard_tasks
+from ray_cxr.shards.layout import lay_out, name_by_content, shard_tasks
 
 MIB = 2**20
 
@@ -19,7 +18,9 @@ def _index(splits: list[str], film_bytes: int = 1000) -> pd.DataFrame:
             "split": splits,
             "film_bytes": film_bytes,
             "image_id": [f"film-{n}" for n in range(films)],
-            "film_number": np.arange(films),
+            "pixel_sha256": [f"pixels-{n}" for n in range(films)],
+            "part": [f"part-{n // 100}" for n in range(films)],
+            "part_row": np.arange(films) % 100,
         }
     )
 
@@ -69,20 +70,37 @@ def test_every_film_has_a_place_of_its_own_in_a_shard_of_its_split(
 
 
 def test_tasks_say_where_each_film_lies_in_the_film_store() -> None:
-    films = FILMS_PER_PART * 2 + 10
-    splits = ["test" if n % 5 == 0 else "train" for n in range(films)]
+    splits = ["test" if n % 5 == 0 else "train" for n in range(210)]
     tasks = shard_tasks(_laid_out(_index(splits), rows_per_group=32))
     assert [t.path for t in tasks] == ["shards/test/part-00000.parquet", "shards/train/part-00000.parquet"]
-    store = {f"part-{p:05d}.parquet": range(p * FILMS_PER_PART, (p + 1) * FILMS_PER_PART) for p in range(3)}
     for task, split in zip(tasks, ("test", "train"), strict=True):
-        found = [store[p][r] for p, rows in zip(task.parts, task.rows, strict=True) for r in rows]
+        assert task.parts == ["part-0", "part-1", "part-2"]
+        found = [
+            100 * int(p[-1]) + row for p, rows in zip(task.parts, task.rows, strict=True) for row in rows
+        ]
         assert found == [n for n, s in enumerate(splits) if s == split]
         assert task.image_ids == [f"film-{n}" for n in found]
 
 
 def test_films_that_were_refused_leave_gaps_in_the_store_not_in_the_shards() -> None:
-    index = _index(["train"] * 6)
-    index["film_number"] = [0, 1, 4, 5, FILMS_PER_PART, FILMS_PER_PART + 7]
+    index = _index(["train"] * 6).assign(part=["a"] * 4 + ["c"] * 2, part_row=[0, 1, 4, 5, 0, 7])
     (task,) = shard_tasks(_laid_out(index, rows_per_group=4))
-    assert task.parts == ["part-00000.parquet", "part-00001.parquet"]
+    assert task.parts == ["a", "c"]
     assert task.rows == [[0, 1, 4, 5], [0, 7]]
+
+
+def test_the_name_of_a_shard_changes_with_what_is_in_it_and_with_nothing_else() -> None:
+    index = _laid_out(_index(["train"] * 6 + ["test"] * 2))
+
+    def names(changed: pd.DataFrame, codec: str = "png", rows_per_group: int = 4) -> list[str]:
+        return list(dict.fromkeys(name_by_content(changed, codec, rows_per_group)))  # type: ignore[arg-type]
+
+    train, test = names(index)
+    assert train.startswith("shards/train/part-00000-") and test.startswith("shards/test/part-00000-")
+    assert names(index.assign(patient_id="x", part="y")) == [train, test]
+    other = index["pixel_sha256"].where(index.index != 7, "changed")
+    assert names(index.assign(pixel_sha256=other))[0] == train
+    assert names(index.assign(pixel_sha256=other))[1] != test
+    renamed = index["image_id"].where(index.index != 0, "renamed")
+    assert names(index.assign(image_id=renamed))[0] != train
+    assert names(index, "jpeg")[0] != train and names(index, rows_per_group=8)[0] != train

@@ -50,6 +50,95 @@ def test_every_shard_row_holds_the_film_that_the_index_says(nih_dataset: str, sh
         assert np.array_equal(film, resize_square(read_film(source), 72))
 
 
+def test_ray_and_threads_write_the_same_bytes(
+    nih_job: Callable[..., Job], nih_dataset: str, ray_cluster: None
+) -> None:
+    job = nih_job("shards.engine=ray")
+    prepare(job, Silent())
+
+    def written(dataset: str) -> dict[str, bytes]:
+        place = Path(dataset)
+        return {str(p.relative_to(place)): p.read_bytes() for p in place.rglob("part-*.parquet")}
+
+    assert written(job.dataset) == written(nih_dataset)
+    assert len(written(nih_dataset)) == 8 + 3
+
+
+def test_nothing_to_do_does_nothing(nih_job: Callable[..., Job], copy: Path) -> None:
+    first = nih_job(f"dataset={copy}")
+    prepare(first, Silent())
+    before = {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.name != "refused.parquet"}
+    manifest = prepare(first, Silent())
+    assert (manifest["films"], manifest["shards"]) == (
+        {"decoded": 0, "kept": 796},
+        {"written": 0, "kept": 3},
+    )
+    after = {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.name != "refused.parquet"}
+    assert {p: t for p, t in after.items() if p.is_file()} == {p: t for p, t in before.items() if p.is_file()}
+
+
+def test_another_size_or_codec_decodes(nih_job: Callable[..., Job], copy: Path) -> None:
+    for change in ("shards.image_px=64", "shards.codec=png"):
+        manifest = prepare(nih_job(f"dataset={copy}", change), Silent())
+        assert manifest["films"] == {"decoded": 796, "kept": 0}, change
+    assert len(open_dataset(str(copy), ("train", "validation", "test")).index) == 796
+
+
+def test_another_label_decodes_nothing(
+    nih_job: Callable[..., Job], shared_data: Path, copy: Path, tmp_path: Path
+) -> None:
+    table = pd.read_csv(shared_data / "nih/Data_Entry_2017_v2020.csv.gz", dtype=str)
+    row = table.index[
+        table["Image Index"] == sorted(p.name for p in (shared_data / "nih/images").iterdir())[0]
+    ]
+    table.loc[row, "Finding Labels"] = "Hernia"
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    before = open_dataset(str(copy), ()).manifest
+    manifest = prepare(nih_job(f"dataset={copy}", f"source.labels={tmp_path / 'labels.csv'}"), Silent())
+    assert manifest["films"] == {"decoded": 0, "kept": 796}
+    assert manifest["films_fingerprint"] == before["films_fingerprint"]
+    assert manifest["fingerprint"] != before["fingerprint"]
+
+
+def test_more_films_decode_only_the_parts_they_fall_into(
+    nih_job: Callable[..., Job], shared_data: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    films = sorted((shared_data / "nih/images").iterdir())
+    for film in films[:700]:
+        (folder / film.name).symlink_to(film)
+    job = nih_job(f"source.images={folder}", f"dataset={tmp_path / 'dataset'}")
+    assert prepare(job, Silent())["films"] == {"decoded": 700, "kept": 0}
+    (folder / films[700].name).symlink_to(films[700])
+    counts = prepare(job, Silent())["films"]
+    assert counts["decoded"] + counts["kept"] == 701
+    assert 60 <= counts["decoded"] <= 120, "one of eight parts"
+
+
+@pytest.mark.parametrize("place", ["films", "shards/train"])
+def test_damage_is_mended_by_another_preparation(nih_job: Callable[..., Job], copy: Path, place: str) -> None:
+    """A film part whose facts cannot be read is made again; a shard is read through and copied again."""
+    damaged = sorted((copy / place).iterdir())[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-100])
+    manifest = prepare(nih_job(f"dataset={copy}"), Silent())
+    assert damaged.read_bytes() == whole
+    assert (manifest["films"]["decoded"] > 0) == (place == "films")
+    assert (manifest["shards"]["written"] == 1) == (place == "shards/train")
+    damaged.write_bytes(whole[: len(whole) // 2] + b"\0" * 64 + whole[len(whole) // 2 + 64 :])
+    if place == "films":  # it is read only where a shard is written from it
+        shutil.rmtree(copy / "shards")
+        with pytest.raises(
+            InputError, match=r"part-\w+-\w+\.parquet is damaged .*remove it and prepare again"
+        ):
+            prepare(nih_job(f"dataset={copy}"), Silent())
+        damaged.unlink()
+    prepare(nih_job(f"dataset={copy}"), Silent())
+    assert len(open_dataset(str(copy), ("train", "validation", "test")).index) == 796
+    assert damaged.read_bytes() == whole
+
+
 def test_row_groups_are_small(nih_dataset: str) -> None:
     for path in Path(nih_dataset).glob("shards/*/*.parquet"):
         metadata = pq.ParquetFile(path).metadata
@@ -64,6 +153,9 @@ def test_another_split_copies_and_decodes_nothing(
     before = {p.name: p.stat().st_mtime_ns for p in (copy / "films").iterdir()}
     fingerprints = open_dataset(str(copy), ()).manifest
     manifest = prepare(nih_job(f"dataset={copy}", "seed=7"), silent)
+    assert manifest["films"] == {"decoded": 0, "kept": 796}
+    assert manifest["shards"] == {"written": 3, "kept": 0}
+    assert len(list(copy.glob("shards/*/*.parquet"))) == 3, "shards of the split before are gone"
     assert {p.name: p.stat().st_mtime_ns for p in (copy / "films").iterdir()} == before
     assert manifest["films_fingerprint"] == fingerprints["films_fingerprint"]
     assert manifest["fingerprint"] != fingerprints["fingerprint"]
@@ -84,7 +176,8 @@ def test_the_test_set_is_drawn_before_validation(
 def test_the_same_settings_give_the_same_data_set(nih_job: Callable[..., Job], nih_dataset: str) -> None:
     again = prepare(nih_job(), Silent())
     first = open_dataset(nih_dataset, ()).manifest
-    own = {"settings", "manifest_sha256"}  # the directory is another one
+    assert again["films"] == {"decoded": 796, "kept": 0}
+    own = {"settings", "manifest_sha256", "films", "shards"}  # the directory is another one
     assert {k: v for k, v in again.items() if k not in own} == {
         k: v for k, v in first.items() if k not in own
     }
@@ -102,7 +195,7 @@ def test_a_patient_moved_between_splits_is_refused(copy: Path) -> None:
 
 
 def test_changed_labels_and_missing_shards_are_told(copy: Path) -> None:
-    (copy / "shards/validation/part-00000.parquet").unlink()
+    next((copy / "shards/validation").iterdir()).unlink()
     open_dataset(str(copy), ("train", "test"))
     with pytest.raises(InputError, match="lacks shards/validation/part-00000"):
         open_dataset(str(copy), ("validation",))
@@ -143,7 +236,10 @@ def test_a_damaged_film_is_refused_and_the_rest_goes_on(
     assert not (tmp_path / "dataset/manifest.json").exists()
     assert len(pd.read_parquet(tmp_path / "dataset/refused.parquet")) == 1
     manifest = prepare(load_job(None, [*overrides, "source.max_refused=0.05"]), silent)
-    assert manifest["refused"] == {"count": 1, "reasons": {"damaged: it cannot be decoded": 1}}
+    assert manifest["refused"] == {
+        "count": 1,
+        "reasons": {"damaged: it is cut short, or a checksum is wrong": 1},
+    }
     refused = pd.read_parquet(tmp_path / "dataset/refused.parquet")
     assert refused["image_id"].tolist() == [films[3].name]
     assert len(open_dataset(str(tmp_path / "dataset"), ("train",)).index) == 59

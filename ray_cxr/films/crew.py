@@ -1,0 +1,69 @@
+"""Runs one function over many tasks: by threads of this process, or by Ray over processes and machines.
+
+Threads begin at once and are the only way to `memory://`, which exists in one process; Ray costs seconds to start and
+uses every core of a cluster. The results are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, TypeVar
+
+from ray_cxr.ray_session import errors_of_tasks, ray_session
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Crew(AbstractContextManager["Crew"]):
+    """Starts Ray when it is first asked for, and ends with its block what it started."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._sessions = ExitStack()
+        self._ray = False
+
+    def __exit__(self, *exc: object) -> None:
+        self._sessions.close()
+
+    def run(
+        self, function: Callable[[Task], Result], tasks: Sequence[Task], *, by_ray: bool
+    ) -> Iterator[Result]:
+        """The result of each task, in the order in which they end; the first error of ours ends the rest."""
+        if not tasks:
+            return iter(())
+        if not by_ray:
+            return _by_threads(function, tasks)
+        if not self._ray:
+            import ray
+
+            if not ray.is_initialized():
+                self._say("starting Ray")
+            self._sessions.enter_context(ray_session(workers=0))
+            self._ray = True
+        return _by_ray(function, tasks)
+
+
+def _by_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        for ended in as_completed([pool.submit(function, task) for task in tasks]):
+            yield ended.result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
+    import ray
+
+    def run(item: dict[str, Any]) -> dict[str, Any]:
+        return {"result": pickle.dumps(function(pickle.loads(item["task"])))}  # noqa: S301  our own, from this process
+
+    items = [{"task": pickle.dumps(task)} for task in tasks]
+    with errors_of_tasks():
+        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(run).iter_rows():
+            yield pickle.loads(row["result"])  # noqa: S301
