@@ -1,7 +1,11 @@
-"""Freezing: which part of a backbone stays as it is, counted in timm's coarse groups from the stem."""
+"""Freezing: which part of a backbone stays as it is, counted in timm's coarse groups from the stem.
+
+What is frozen lies before what is trained, so autograd keeps nothing of it and no gradient goes through it.
+"""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
@@ -9,6 +13,8 @@ from torch import nn
 from ray_cxr.errors import InputError
 from ray_cxr.model.build import ChestModel
 from ray_cxr.torch_compat import timm
+
+Depth = int | Literal["head"]
 
 
 def stages(network: nn.Module) -> list[list[str]]:
@@ -22,19 +28,34 @@ def stages(network: nn.Module) -> list[list[str]]:
     return [names for names in named if names]
 
 
-def freeze(model: ChestModel, depth: int | Literal["head"], backbone: str) -> int:
-    """Freezes the first `depth` stages (or all but the classifier); gives the number of frozen parameters.
+def stage_titles(network: nn.Module) -> list[str]:
+    """What a person calls each stage, as in `layer2`: the shortest beginning of its names that no other stage has."""
+    groups = stages(network)
+    everything = [*groups, sorted(classifier_names(network))]
+    return [_title(names, [g for g in everything if g is not names]) for names in groups]
+
+
+def frozen_names(network: nn.Module, depth: Depth, backbone: str, setting: str) -> set[str]:
+    """Names of the parameters in the first `depth` stages, or of all but the classifier's.
+
+    Raises InputError, in the name of `setting`, where the backbone has fewer stages; it lists them.
+    """
+    groups = stages(network)
+    if depth != "head" and depth > len(groups):
+        listed = ", ".join(f"{n}: {title}" for n, title in enumerate(stage_titles(network), 1))
+        raise InputError(
+            f"{setting}: got {depth}, but {backbone} has {len(groups)} stages ({listed}); "
+            f"use 0 to {len(groups)}, or head."
+        )
+    return {name for names in (groups if depth == "head" else groups[:depth]) for name in names}
+
+
+def freeze(model: ChestModel, depth: Depth, backbone: str, setting: str = "model.freeze_depth") -> int:
+    """Freezes the first `depth` stages (or all but the classifier), thaws the rest; gives the number of frozen parameters.
 
     Raises InputError where the backbone has fewer stages, naming them.
     """
-    groups = stages(model.network)
-    if depth != "head" and depth > len(groups):
-        listed = ", ".join(f"{n + 1}: {title}" for n, title in enumerate(_titles(groups)))
-        raise InputError(
-            f"model.freeze_depth: got {depth}, but {backbone} has {len(groups)} stages ({listed}); "
-            f"use 0 to {len(groups)}, or head."
-        )
-    frozen = {name for names in (groups if depth == "head" else groups[:depth]) for name in names}
+    frozen = frozen_names(model.network, depth, backbone, setting)
     count = 0
     for name, parameter in model.network.named_parameters():
         parameter.requires_grad_(name not in frozen)
@@ -45,13 +66,34 @@ def freeze(model: ChestModel, depth: int | Literal["head"], backbone: str) -> in
 def train_mode(model: nn.Module) -> None:
     """Training mode, but for modules that are frozen whole: their batch statistics and drop-out stay off.
 
-    A module without parameters follows the one that it lies in.
+    A module without parameters follows the one that it lies in or, where that is frozen in part, what comes before
+    it there; before the classifier it follows the classifier.
     """
     model.train()
     for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(p.requires_grad for p in parameters):
+        if _is_frozen(module):
             module.eval()
+        else:
+            _quieten_between(module)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
+
+
+def _quieten_between(parent: nn.Module) -> None:
+    """Turns off what has no parameters, such as the drop-out after an embedding, and follows a frozen part.
+
+    timm declares modules in the order in which they run. The last with parameters is the classifier, or holds it:
+    the drop-out right before it is the head's.
+    """
+    children = list(parent.children())
+    owners = [i for i, child in enumerate(children) if any(True for _ in child.parameters())]
+    for before, after in pairwise(owners[:-1]):
+        if _is_frozen(children[before]):
+            for child in children[before + 1 : after]:
+                child.eval()
 
 
 def classifier_names(network: nn.Module) -> set[str]:
@@ -63,18 +105,13 @@ def classifier_names(network: nn.Module) -> set[str]:
     return {name for name, p in network.named_parameters() if id(p) in own}
 
 
-def _titles(groups: list[list[str]]) -> list[str]:
-    """What a person calls each stage, as in `layer2`: where its parameters' names begin alike, or the first module."""
-    common = [_beginning(names) for names in groups]
-    first = [".".join(names[0].split(".")[:-1][:2]) or names[0] for names in groups]
-    return [c if c and common.count(c) == 1 else f for c, f in zip(common, first, strict=True)]
-
-
-def _beginning(names: list[str]) -> str:
-    parts = [n.split(".") for n in names]
-    common = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        common.append(level[0])
-    return ".".join(common)
+def _title(names: list[str], others: list[list[str]]) -> str:
+    """Of a stage's first module; a bare parameter, such as a class token, names no stage."""
+    name = next((n for n in names if "." in n), names[0])
+    parts = name.split(".")
+    taken = [other for group in others for other in group]
+    for length in range(1, len(parts)):
+        beginning = ".".join(parts[:length])
+        if not any(other == beginning or other.startswith(beginning + ".") for other in taken):
+            return beginning
+    return name

@@ -5,6 +5,7 @@ Reads: a prepared data set's training and validation splits; never the test spli
 
 from __future__ import annotations
 
+import gc
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.loss.bce import ClassWeights, class_weights, multitask_bce
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
-from ray_cxr.model.freeze import freeze, train_mode
+from ray_cxr.model.freeze import Depth, freeze, train_mode
 from ray_cxr.model.saved import ModelCard, save_model
 from ray_cxr.model.weights import load_weights
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
@@ -30,8 +31,8 @@ from ray_cxr.storage import Folder
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.plan import EpochPlan
 from ray_cxr.stream.stream import Stream
-from ray_cxr.torch_compat import timm
 from ray_cxr.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ray_cxr.train.optimizer import build_optimizer, set_learning_rate
 from ray_cxr.train.run import (
     environment,
     predictions_frame,
@@ -63,6 +64,9 @@ class Session:
     validation_stream: Stream
     state: TrainState
     epoch_times: dict[str, float] = field(default_factory=dict)
+    depth: Depth | None = None
+    """The freeze depth in effect; None before the first epoch."""
+    learning_rate: float = 0.0
 
 
 def train(recipe: Recipe, worker: Worker) -> None:
@@ -73,6 +77,7 @@ def train(recipe: Recipe, worker: Worker) -> None:
         write_history(s.run, s.state.history)
     for epoch in range(s.state.epoch + 1, recipe.train.epochs + 1):
         torch.manual_seed(hash((recipe.seed, epoch, worker.world.rank)) % 2**63)
+        _freeze_for(s, epoch)
         plan = s.train_stream.plan(epoch)
         train_loss = _train_epoch(s, plan)
         line = _validate(s, plan, train_loss)
@@ -95,9 +100,7 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     model, loaded = build_classifier(recipe, dataset, len(findings))
     model.to(worker.device)
     notes = [loaded] if loaded else []
-    ddp = DistributedDataParallel(model) if worker.world.size > 1 else model
-    groups = timm.optim.param_groups_weight_decay(model, recipe.train.weight_decay)
-    optimizer = AdamW(groups, lr=recipe.train.learning_rate)
+    optimizer = build_optimizer(model, recipe.model, recipe.train)
     run = Folder(recipe.out)
     state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer)
     for note in notes + damaged:
@@ -117,7 +120,7 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     if worker.is_first:
         run.write_json("environment.json", environment(worker.world.size, worker.device, worker.threads))
     return Session(
-        recipe, worker, run, dataset, findings, labels, model, ddp, optimizer, weights.to(worker.device),
+        recipe, worker, run, dataset, findings, labels, model, model, optimizer, weights.to(worker.device),
         train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings),
     )  # fmt: skip
 
@@ -131,8 +134,27 @@ def build_classifier(recipe: Recipe, dataset: Dataset, findings: int) -> tuple[C
     )
     model = build_model(backbone, findings, recipe.stream.image_px, normalisation)
     loaded = load_weights(model.network, recipe.model.weights, backbone)
+    for epoch, depth in recipe.model.unfreeze.items():
+        freeze(model, depth, backbone, f"model.unfreeze.{epoch}")
     freeze(model, recipe.model.freeze_depth, backbone)
     return model, loaded.sentence() if loaded is not None else ""
+
+
+def _freeze_for(s: Session, epoch: int) -> None:
+    """Freezes what this epoch freezes. DDP keeps to the parameters that it was made with, so it is made anew."""
+    depth = s.recipe.model.depth_at(epoch)
+    if depth == s.depth:
+        return
+    frozen = freeze(s.model, depth, s.recipe.model.backbone)
+    if s.depth is not None:
+        trained = sum(p.numel() for p in s.model.parameters()) - frozen
+        text = f"epoch {epoch}: freeze_depth is now {depth}, {trained:,} parameters are trained"
+        s.worker.report({"kind": "note", "text": text})
+    s.depth, s.ddp = depth, s.model
+    if s.worker.world.size > 1:
+        # The old wrapper hangs on the parameters until it is collected, and would reduce their gradients a second time.
+        gc.collect()
+        s.ddp = DistributedDataParallel(s.model)
 
 
 def _train_epoch(s: Session, plan: EpochPlan) -> float:
@@ -146,7 +168,8 @@ def _train_epoch(s: Session, plan: EpochPlan) -> float:
         mark = time.perf_counter()
         batch = next(batches)
         waited += time.perf_counter() - mark
-        _set_learning_rate(s, learning_rate_factor(s.state.step, warmup, total))
+        s.learning_rate = s.recipe.train.learning_rate * learning_rate_factor(s.state.step, warmup, total)
+        set_learning_rate(s.optimizer, s.learning_rate)
         loss = _step(s, plan, step, batch)
         s.state.step += 1
         loss_sum += loss
@@ -158,11 +181,6 @@ def _train_epoch(s: Session, plan: EpochPlan) -> float:
     s.state.epoch, s.state.plan_hash = plan.epoch, plan.hash
     s.epoch_times = {"train": time.perf_counter() - started, "data_wait": waited}
     return loss_sum / plan.steps
-
-
-def _set_learning_rate(s: Session, factor: float) -> None:
-    for group in s.optimizer.param_groups:
-        group["lr"] = s.recipe.train.learning_rate * factor
 
 
 def _step(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float:
@@ -300,7 +318,8 @@ def _history_line(
         "mean_auroc": figures["mean_auroc"],
         "auroc": figures["auroc"],
         "best": better,
-        "learning_rate": s.optimizer.param_groups[0]["lr"],
+        "learning_rate": s.learning_rate,
+        "freeze_depth": s.depth,
         "exposure": {
             f: {"positives": int((labels[:, i] == 1).sum()), "negatives": int((labels[:, i] == 0).sum())}
             for i, f in enumerate(s.findings)

@@ -62,9 +62,10 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
 
 def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Dataset) -> None:
     stored = yaml.safe_load(run.read_bytes("config.yaml")) if run.exists("config.yaml") else {}
-    before, now = _flat(stored), _flat(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
-    names = [n for n in now if n not in MAY_DIFFER and before.get(n) != now[n]]
-    differences = [f"{n} was {before.get(n)!r}, now {now[n]!r}" for n in names]
+    before = _flat({name: value for name, value in stored.items() if name in Recipe.model_fields})
+    now = _flat(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
+    names = [n for n in now | before if n not in MAY_DIFFER and before.get(n) != now.get(n)]
+    differences = [f"{n} was {before.get(n)!r}, now {now.get(n)!r}" for n in names]
     if fingerprint != dataset.fingerprint:
         differences.append("the data set has another fingerprint (other films, labels or split)")
     if differences:

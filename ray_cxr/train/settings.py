@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ray_cxr.config import Settings
 from ray_cxr.loss.settings import LossSettings
@@ -19,8 +19,12 @@ class TrainSettings(Settings):
     """Passes over the training films."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Highest learning rate of AdamW, reached after the warm-up; a cosine takes it to zero."""
+    head_learning_rate: float | None = Field(default=None, gt=0)
+    """Highest learning rate of the classifier; null: as the rest."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor on the learning rate for each stage further from the classifier, as 0.75; 1: all stages alike."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Decoupled weight decay of AdamW; norms and biases are left out."""
+    """Decoupled weight decay of AdamW; norms, biases and embeddings of position are left out."""
     warmup_epochs: float = Field(default=1.0, ge=0)
     """Epochs in which the learning rate rises linearly from near zero."""
     clip_norm: float | None = Field(default=1.0, gt=0)
@@ -54,3 +58,13 @@ class Recipe(Settings):
     """What training minimises."""
     train: TrainSettings = TrainSettings()
     """How the model is fine-tuned."""
+
+    @model_validator(mode="after")
+    def _thaws_in_time(self) -> Recipe:
+        late = [epoch for epoch in self.model.unfreeze if epoch > self.train.epochs]
+        if late:
+            raise ValueError(
+                f"model.unfreeze: got epoch {max(late)}, but train.epochs is {self.train.epochs}, so it would never come; "
+                "use epochs from 2 to the last"
+            )
+        return self
