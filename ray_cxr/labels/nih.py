@@ -1,22 +1,20 @@
 """NIH ChestX-ray14 (Wang et al., CVPR 2017): the Data_Entry table and folders of films.
 
 Reads: Data_Entry_2017.csv or Data_Entry_2017_v2020.csv (plain or .gz) and the names of files in folders.
-Gives: `NihTable`.
+Gives: `SourceTable`.
 """
 
 from __future__ import annotations
-
-import os
-import re
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ray_cxr.errors import InputError
+from ray_cxr.labels.cells import named_findings, parse_ages, unknown_ages
+from ray_cxr.labels.locate import find_films
 from ray_cxr.labels.settings import NihSource
+from ray_cxr.labels.source import SourceTable
+from ray_cxr.labels.text_table import read_text_table, require
 
 FINDINGS = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
@@ -26,30 +24,15 @@ FINDINGS = (
 
 NO_FINDING = "No Finding"
 COLUMNS = ["Image Index", "Finding Labels", "Patient ID", "Patient Age", "Patient Gender", "View Position"]
-OLDEST_PATIENT_YEARS = 120
-"""The table holds ages up to 414; above this one an age counts as unknown."""
-
-_AGE = re.compile(r"^\s*0*(\d+)\s*([YMWD]?)\s*$", re.IGNORECASE)
-_YEARS_PER_UNIT = {"": 1.0, "Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
 
-@dataclass(frozen=True)
-class NihTable:
-    """frame: a row per film that is there (or per row of the CSV, if asked for); rows: of the CSV; without_file, other_views: rows left out."""
-
-    frame: pd.DataFrame
-    findings: tuple[str, ...]
-    rows: int
-    without_file: int
-    other_views: int
-
-
-def nih_table(source: NihSource, keep_missing: bool = False) -> NihTable:
+def nih_table(source: NihSource, keep_missing: bool = False) -> SourceTable:
     """Reads the table and joins it with the films found. InputError names the column or row at fault.
 
     keep_missing: rows without a film stay in the frame, their locator missing.
     """
-    raw = _read_csv(source.labels)
+    raw = read_text_table(source.labels)
+    require(raw, COLUMNS, f"source.labels: {source.labels!r}")
     rows = len(raw)
     kept = raw[raw["View Position"].isin(source.views)] if source.views else raw
     other_views = rows - len(kept)
@@ -63,6 +46,7 @@ def nih_table(source: NihSource, keep_missing: bool = False) -> NihTable:
             "image_id": there["Image Index"],
             "patient_id": _patient_ids(there),
             "film_name": there["Image Index"],
+            "given_split": None,
             "locator": there["locator"],
             "view": there["View Position"],
             "age": parse_ages(there["Patient Age"]),
@@ -70,76 +54,9 @@ def nih_table(source: NihSource, keep_missing: bool = False) -> NihTable:
         }
     )
     labels = _labels(there["Finding Labels"])
-    return NihTable(pd.concat([frame, labels], axis=1), FINDINGS, rows, without_file, other_views)
-
-
-def find_films(folders: Sequence[str]) -> dict[str, str]:
-    """File name → path of every film below the folders. InputError where a folder is missing or a name is double."""
-    found: dict[str, str] = {}
-    entered: set[str] = set()
-    twice = 0
-    for folder in folders:
-        if not os.path.isdir(folder):
-            raise InputError(
-                f"source.images: {folder!r} is not a folder; give the folder that holds the films."
-            )
-        for parent, below, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(parent) in entered:  # a link back up, or a second way in
-                below.clear()
-                continue
-            entered.add(os.path.realpath(parent))
-            for name in filter(_is_film, names):
-                path = os.path.abspath(os.path.join(parent, name))
-                twice += found.setdefault(name, path) != path
-    if twice:
-        raise InputError(
-            f"source.images: {twice} file names stand in more than one place below the folders given; "
-            "keep one file per name, since the label table knows films by name only."
-        )
-    return found
-
-
-def _is_film(name: str) -> bool:
-    return name.lower().endswith((".png", ".jpg", ".jpeg"))
-
-
-def parse_ages(ages: pd.Series) -> pd.Series:
-    """Ages in years, float32, from 58, "058Y", "010M"; NaN where unreadable or above 120."""
-
-    def years(text: str) -> float:
-        match = _AGE.match(text)
-        if match is None:
-            return float("nan")
-        value = float(match.group(1)) * _YEARS_PER_UNIT[match.group(2).upper()]
-        return value if value <= OLDEST_PATIENT_YEARS else float("nan")
-
-    return ages.map(years).astype(np.float32)
-
-
-def _read_csv(path: str) -> pd.DataFrame:
-    try:
-        # index_col: rows that end with a comma would make pandas take the first column for an index.
-        raw = pd.read_csv(
-            path,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            usecols=COLUMNS.__contains__,
-        )
-    except FileNotFoundError:
-        raise InputError(
-            f"source.labels: {path!r} does not exist; give the Data_Entry CSV (plain or .gz)."
-        ) from None
-    except (OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"source.labels: {path!r} cannot be read as a CSV table: {reason}.") from None
-    missing = [c for c in COLUMNS if c not in raw.columns]
-    if missing:
-        raise InputError(
-            f"source.labels: {path!r} has no column {missing[0]!r}; a Data_Entry table has {', '.join(COLUMNS)}."
-        )
-    return raw[COLUMNS]
+    unknown = unknown_ages(there["Patient Age"], frame["age"])
+    notes = [f"{unknown:,} ages are unreadable or above 120 years and count as unknown"] * bool(unknown)
+    return SourceTable(pd.concat([frame, labels], axis=1), FINDINGS, rows, without_file, other_views, notes)
 
 
 def _patient_ids(there: pd.DataFrame) -> pd.Series:
@@ -158,12 +75,12 @@ def _patient_ids(there: pd.DataFrame) -> pd.Series:
 
 def _labels(texts: pd.Series) -> pd.DataFrame:
     """[N, F] float32 from `A|B|C`; `No Finding` is all zeros, a blank cell NaN. InputError for an unknown name."""
-    named = [{name.strip() for name in text.split("|")} - {""} for text in texts]
-    unknown = sorted(set().union(*named) - {*FINDINGS, NO_FINDING})
+    named = named_findings(texts, "|")
+    unknown = sorted(set(map(str, named)) - set(FINDINGS))
     if unknown:
         raise InputError(
             f"source.labels: 'Finding Labels' holds {unknown[0]!r}, which is no finding of this data set; "
             f"known are {', '.join(FINDINGS)} and {NO_FINDING!r}."
         )
-    columns = {f: [float(f in names) if names else np.nan for names in named] for f in FINDINGS}
-    return pd.DataFrame(columns, dtype=np.float32)
+    nothing = pd.Series(np.where(texts.str.strip("| ") == "", np.nan, 0), texts.index, np.float32)
+    return pd.DataFrame({f: named.get(f, nothing) for f in FINDINGS}, index=texts.index)

@@ -59,8 +59,8 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
     _check_engine(job, dataset)
     with claimed(dataset, job, progress) as held, Crew(progress.say) as crew:
         table = build_label_table(job.source, job.findings)
-        for count in table.counts:
-            progress.say(_count_sentence(**asdict(count)))
+        for line in table.lines():
+            progress.say(line)
         parts = part_tasks(table.frame, job.shards.image_px, job.shards.codec)
         films, film_counts = _films(table, parts, job, dataset, crew, progress)
         index = build_index(films, table.findings, job)
@@ -105,13 +105,6 @@ def _by_ray(job: Preparation, dataset: Folder, core_s: float) -> bool:
     if dataset.in_this_process or job.shards.engine != "auto":
         return job.shards.engine == "ray"
     return bool(os.environ.get("RAY_ADDRESS")) or core_s / (os.cpu_count() or 1) > _WORTH_RAY_S
-
-
-def _count_sentence(source: str, rows: int, films: int, without_file: int, other_views: int) -> str:
-    parts = [f"source {source}: {rows:,} rows in the label table, {films:,} films found"]
-    parts += [f"{without_file:,} rows without a film"] * bool(without_file)
-    parts += [f"{other_views:,} of other views"] * bool(other_views)
-    return ", ".join(parts)
 
 
 def _films(

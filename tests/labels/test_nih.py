@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 
 from ray_cxr.errors import InputError
-from ray_cxr.labels.nih import FINDINGS, NihTable, find_films, nih_table, parse_ages
+from ray_cxr.labels.cells import parse_ages
+from ray_cxr.labels.locate import find_films
+from ray_cxr.labels.nih import FINDINGS, nih_table
 from ray_cxr.labels.settings import NihSource
+from ray_cxr.labels.source import SourceTable
 
 HEADER_2017 = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -35,7 +38,9 @@ def _row(name: str = "00000005_000.png", labels: str = "Mass", patient: str = "5
     return f"{name},{labels},0,{patient},57,M,{view},2682,2749,0.143,0.143"
 
 
-def _table(tmp_path: Path, *rows: str, header: str = HEADER_2020, views: list[str] | None = None) -> NihTable:
+def _table(
+    tmp_path: Path, *rows: str, header: str = HEADER_2020, views: list[str] | None = None
+) -> SourceTable:
     """The table of these rows, with a film for each."""
     csv = tmp_path / "Data_Entry.csv"
     csv.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
@@ -44,13 +49,13 @@ def _table(tmp_path: Path, *rows: str, header: str = HEADER_2020, views: list[st
 
 
 @pytest.fixture(scope="module")
-def published(shared_data: Path) -> NihTable:
+def published(shared_data: Path) -> SourceTable:
     nih = shared_data / "nih"
     source = NihSource(images=[str(nih / "images")], labels=str(nih / "Data_Entry_2017_v2020.csv.gz"))
     return nih_table(source)
 
 
-def test_published_table_is_joined_with_the_films_of_a_partial_download(published: NihTable) -> None:
+def test_published_table_is_joined_with_the_films_of_a_partial_download(published: SourceTable) -> None:
     # 112,120 rows (Wang et al. 2017); here are 796 films of 622 patients, 87 of them with more than one.
     assert published.rows == 112_120
     assert len(published.frame) == 796 and published.without_file == 112_120 - 796
@@ -60,7 +65,7 @@ def test_published_table_is_joined_with_the_films_of_a_partial_download(publishe
     assert published.frame["image_id"].is_unique
 
 
-def test_published_labels_say_what_the_text_says(published: NihTable, shared_data: Path) -> None:
+def test_published_labels_say_what_the_text_says(published: SourceTable, shared_data: Path) -> None:
     with gzip.open(shared_data / "nih" / "Data_Entry_2017_v2020.csv.gz", "rt", encoding="utf-8") as file:
         texts = {line.split(",")[0]: set(line.split(",")[1].split("|")) for line in file}
     assert published.findings == FINDINGS and len(FINDINGS) == 14
@@ -72,7 +77,7 @@ def test_published_labels_say_what_the_text_says(published: NihTable, shared_dat
     assert published.frame["Hernia"].sum() == 7
 
 
-def test_published_ages_and_views_are_plausible(published: NihTable) -> None:
+def test_published_ages_and_views_are_plausible(published: SourceTable) -> None:
     frame = published.frame
     assert frame["age"].dtype == np.float32 and frame["age"].between(0, 120).all()
     assert set(frame["view"]) == {"PA", "AP"} and set(frame["sex"]) == {"M", "F"}
