@@ -48,6 +48,8 @@ class EpochPlan:
     batch_size: int
     streams: list[Rows]
     copies: list[Rows]
+    window_steps: int
+    """Steps whose films are read together."""
 
     @property
     def per_stream(self) -> int:
@@ -83,29 +85,46 @@ class EpochPlan:
         parts = [self.copies[k][step * b : (step + 1) * b] for k in rank_streams(len(self.streams), world)]
         return np.concatenate(parts)
 
-    def steps_per_window(self) -> int:
-        """Steps whose films are read together."""
-        return max(1, WINDOW_FILMS // self.batch_size)
 
-
-def plan_epoch(layout: Layout, batch_size: int, seed: int, epoch: int, fingerprint: str) -> EpochPlan:
-    """The plan of an epoch (counted from 1) without resampling: every film once."""
+def plan_epoch(
+    layout: Layout,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    fingerprint: str,
+    multiplicity: NDArray[np.int64] | None = None,
+) -> EpochPlan:
+    """The plan of an epoch (counted from 1). multiplicity [N]: how often each film comes; once where it is None."""  # fmt: skip
     streams = canonical_streams(batch_size)
     rng = np.random.default_rng([seed, epoch, int(fingerprint[:16], 16)])
     groups = rng.permutation(len(layout.groups))
     starts = np.searchsorted(layout.group, groups, side="left")
     ends = np.searchsorted(layout.group, groups, side="right")
-    sequence = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
-    window = max(1, WINDOW_FILMS // batch_size) * (batch_size // streams)
+    order = np.concatenate([np.arange(s, e) for s, e in zip(starts, ends, strict=True)])
+    times = np.ones(layout.films, np.int64) if multiplicity is None else multiplicity
+    # Copies of a film follow one another here, so that its shard is read once; the window takes them apart.
+    sequence = np.repeat(order, times[order])
+    copies = np.arange(len(sequence)) - np.repeat(np.cumsum(times[order]) - times[order], times[order])
+    window_steps = _window_steps(times, batch_size)
+    window = window_steps * (batch_size // streams)
     # Longer pieces lie apart, where array_split puts them first and the last step would be all rank 0's.
     cuts = np.arange(1, streams) * len(sequence) // streams
-    pieces = [_shuffled(piece, window, rng) for piece in np.split(sequence, cuts)]
-    return EpochPlan(epoch, batch_size, pieces, [np.zeros_like(p) for p in pieces])
+    shuffled = [_window_order(len(piece), window, rng) for piece in np.split(sequence, cuts)]
+    pieces = [piece[o] for piece, o in zip(np.split(sequence, cuts), shuffled, strict=True)]
+    repeats = [piece[o] for piece, o in zip(np.split(copies, cuts), shuffled, strict=True)]
+    return EpochPlan(epoch, batch_size, pieces, repeats, window_steps)
 
 
-def _shuffled(piece: Rows, window: int, rng: np.random.Generator) -> Rows:
-    parts = [rng.permutation(piece[s : s + window]) for s in range(0, len(piece), window)]
-    return np.concatenate(parts) if parts else piece
+def _window_steps(times: NDArray[np.int64], batch_size: int) -> int:
+    """Steps whose films are read and shuffled together: repeats cost no memory, so they do not count."""
+    draws_per_film = times.sum() / max((times > 0).sum(), 1)
+    return max(1, int(WINDOW_FILMS * draws_per_film) // batch_size)
+
+
+def _window_order(draws: int, window: int, rng: np.random.Generator) -> Rows:
+    """A permutation of 0..draws-1 that leaves every draw in its window."""
+    parts = [s + rng.permutation(min(window, draws - s)) for s in range(0, draws, window)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def rank_streams(streams: int, world: World) -> range:
@@ -141,7 +160,7 @@ def training_work(plan: EpochPlan, world: World) -> RankWork:
     """A rank's part of an epoch plan."""
     steps = [plan.step_positions(g, world) for g in range(plan.steps)]
     copies = [plan.step_copies(g, world) for g in range(plan.steps)]
-    stride = plan.steps_per_window()
+    stride = plan.window_steps
     windows = [np.concatenate(steps[g : g + stride]) for g in range(0, plan.steps, stride)]
     return RankWork(windows, np.concatenate(copies), [len(s) for s in steps], plan.epoch)
 

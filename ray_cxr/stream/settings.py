@@ -15,6 +15,10 @@ _NO_FLIP = (
 )
 
 
+ANY = "any"
+"""The target of a resampling that tells films with any finding from films with none."""
+
+
 class StreamSettings(Settings):
     """How films reach the model."""
 
@@ -24,8 +28,16 @@ class StreamSettings(Settings):
     """`chest-xray`: small rotation, shift, zoom, brightness, contrast, drawn anew for every film and epoch."""
     normalisation: Literal["imagenet", "dataset", "none"] = "imagenet"
     """`imagenet`: mean and std the backbone was pretrained with; `dataset`: of the training films; `none`: 0..1."""
-    resampling: Literal["none"] = "none"
-    """`none`: every training film once an epoch."""
+    resampling: Literal["none", "oversample", "undersample", "balanced", "class_aware"] = "none"
+    """How often training films come: `none` once an epoch; `oversample` repeats the rarer class of `stream.target`,
+    `undersample` takes fewer of the commoner one; `balanced` half and half in as many draws as films are labelled;
+    `class_aware` each finding (and films with none) equally often."""
+    target: str = Field(default=ANY, min_length=1)
+    """The finding that resampling is about; `any`: films with any finding against films with none."""
+    resampling_strength: float = Field(default=1.0, gt=0, le=1)
+    """From 0, as the films are, to 1, classes equally often; for all kinds but `none` and `balanced`."""
+    max_per_patient: int | None = Field(default=None, ge=1)
+    """Most draws that a resampled epoch makes of one patient's films; null: not limited."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Films per optimizer step, over all workers and micro-batches."""
 

@@ -17,6 +17,7 @@ from ray_cxr.stream.collate import Batch, Collate
 from ray_cxr.stream.layout import Layout, split_layout
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import ALONE, EpochPlan, World, plan_epoch, scoring_work, training_work
+from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
 TableReader = Callable[[Folder, Layout, Sequence[Rows]], Iterator[pa.Table]]
@@ -37,22 +38,27 @@ class Stream:
     threads: int
     layout: Layout
     reader: TableReader
+    resampling: Resampling | None = None
 
     @classmethod
     def open(
         cls, dataset: Dataset, split: str, settings: StreamSettings, *, seed: int,
+        findings: Sequence[str] | None = None,
         world: World = ALONE, threads: int = 1, reader: TableReader = local_tables,
     ) -> Stream:  # fmt: skip
-        """A stream with the settings of a job."""
+        """A stream with the settings of a job. findings: those of the model, which resampling looks at."""
         layout = split_layout(dataset.index, split)
+        names = dataset.findings if findings is None else list(findings)
         return cls(
             dataset, split, settings.image_px, settings.batch_size, settings.augmentation, seed, world, threads,
             layout, reader,
+            _resampling(dataset, layout, settings, names, seed) if split == "train" else None,
         )  # fmt: skip
 
     def plan(self, epoch: int) -> EpochPlan:
         """The order of an epoch (from 1): the same on every worker."""
-        return plan_epoch(self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint)
+        times = None if self.resampling is None else self.resampling.multiplicity(epoch)
+        return plan_epoch(self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times)
 
     def train(self, plan: EpochPlan) -> Iterator[Batch]:
         """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step."""
@@ -68,3 +74,11 @@ class Stream:
 
     def _collate(self, seed: int | None) -> Collate:
         return Collate(self.layout.rows, self.dataset.codec, self.image_px, seed, self.threads)
+
+
+def _resampling(
+    dataset: Dataset, layout: Layout, settings: StreamSettings, findings: Sequence[str], seed: int
+) -> Resampling | None:
+    labels = dataset.labels(findings)[layout.rows]
+    patients = dataset.index["patient_id"].iloc[layout.rows].tolist()
+    return plan_resampling(labels, patients, findings, settings, seed, dataset.fingerprint)

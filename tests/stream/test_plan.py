@@ -70,6 +70,26 @@ def test_epoch_holds_every_film_exactly_once(
     assert all(not plan.step_copies(g).any() for g in range(plan.steps))
 
 
+@given(GROUPS, BATCHES, SEEDS, st.lists(st.integers(0, 5), min_size=1, max_size=30))
+def test_a_film_comes_as_often_as_its_multiplicity_says_each_time_as_another_copy(
+    groups: list[int], batch_size: int, seed: int, cycle: list[int]
+) -> None:
+    times = np.resize(np.array(cycle), sum(groups))
+    if not times.any():
+        times[0] = 1
+    plan = plan_epoch(_layout(groups), batch_size, seed, 1, FINGERPRINT, times)
+    seen = np.concatenate([plan.step_positions(g) for g in range(plan.steps)])
+    copies = np.concatenate([plan.step_copies(g) for g in range(plan.steps)])
+    assert np.array_equal(np.bincount(seen, minlength=len(times)), times)
+    wanted = [(film, copy) for film, n in enumerate(times) for copy in range(n)]
+    assert sorted(zip(seen.tolist(), copies.tolist(), strict=True)) == wanted
+    for world in (2, 3):
+        if world <= canonical_streams(batch_size):
+            works = [training_work(plan, World(rank, world)) for rank in range(world)]
+            assert len({len(w.step_sizes) for w in works}) == 1
+            assert sorted(np.concatenate([w.positions for w in works])) == sorted(seen)
+
+
 @given(GROUPS, BATCHES)
 def test_only_the_end_of_an_epoch_has_steps_that_are_not_full(groups: list[int], batch_size: int) -> None:
     plan = _plan(groups, batch_size)
