@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from ray_cxr.stream.augment import Augmentation, augment, draw_augmentation, shr
 from ray_cxr.stream.plan import RankWork
 
 T = TypeVar("T")
+Film: TypeAlias = Callable[[int], Pixels]
+"""Gives film number i of a step, decoded; ValueError where it is damaged."""
 _READY_BATCHES = 8
 """Decoded batches that wait at most for the model."""
 
@@ -52,40 +54,58 @@ class Collate:
         """A batch per step of `work`, decoded ahead in the background."""
         return ahead(lambda: self._batches(tables, work), _READY_BATCHES)
 
+    def cached_batches(self, films: Pixels, work: RankWork) -> Iterator[Batch]:
+        """The same batches from decoded films [N, H, W] in the order of the layout."""
+        return ahead(lambda: self._cached_batches(films, work), _READY_BATCHES)
+
     def _batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
+        def films_of(encoded: pa.Array) -> Film:
+            return lambda i: decode(encoded[i].as_py(), self.codec)
+
+        return self._steps((films_of(encoded) for encoded in _regroup(tables, work.step_sizes)), work)
+
+    def _cached_batches(self, films: Pixels, work: RankWork) -> Iterator[Batch]:
+        def films_of(positions: Rows) -> Film:
+            return lambda i: cast(Pixels, films[positions[i]])
+
+        ends = np.cumsum(work.step_sizes)
+        parts = np.split(work.positions, ends[:-1])
+        return self._steps((films_of(part) for part in parts), work)
+
+    def _steps(self, sources: Iterator[Film], work: RankWork) -> Iterator[Batch]:
         positions, taken = work.positions, 0
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            for films in _regroup(tables, work.step_sizes):
-                here = slice(taken, taken + len(films))
-                taken += len(films)
+            for film, size in zip(sources, work.step_sizes, strict=True):
+                here = slice(taken, taken + size)
+                taken += size
                 rows = self.rows[positions[here]]
-                yield Batch(self._decode(pool, films, rows, work.copies[here], work.epoch), rows)
+                yield Batch(self._decode(pool, film, rows, work.copies[here], work.epoch), rows)
 
-    def _decode(
-        self, pool: ThreadPoolExecutor, films: pa.Array, rows: Rows, copies: Rows, epoch: int
-    ) -> Pixels:
-        pixels = np.empty((len(films), self.image_px, self.image_px), np.uint8)
+    def _decode(self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int) -> Pixels:
+        pixels = np.empty((len(rows), self.image_px, self.image_px), np.uint8)
         drawn = (
             None
             if self.augmentation_seed is None
             else draw_augmentation(self.augmentation_seed, epoch, rows, copies)
         )
         # Chunks, since one pool task a film costs a third of the throughput.
-        chunks = np.array_split(np.arange(len(films)), self.threads)
-        list(pool.map(lambda chunk: self._decode_chunk(films, chunk, rows, drawn, pixels), chunks))
+        chunks = np.array_split(np.arange(len(rows)), self.threads)
+        list(pool.map(lambda chunk: self._decode_chunk(film, chunk, rows, drawn, pixels), chunks))
         return pixels
 
     def _decode_chunk(
-        self, films: pa.Array, chunk: Rows, rows: Rows, drawn: Augmentation | None, out: Pixels
+        self, film: Film, chunk: Rows, rows: Rows, drawn: Augmentation | None, out: Pixels
     ) -> None:
         for i in chunk.tolist():
             try:
-                film = decode(films[i].as_py(), self.codec)
+                pixels = film(i)
             except ValueError as error:
                 raise InputError(
                     f"film of index row {rows[i]} cannot be decoded ({error}); prepare the data set again."
                 ) from None
-            out[i] = shrink(film, self.image_px) if drawn is None else augment(film, self.image_px, drawn, i)
+            out[i] = (
+                shrink(pixels, self.image_px) if drawn is None else augment(pixels, self.image_px, drawn, i)
+            )
 
 
 def _regroup(tables: Iterable[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Array]:

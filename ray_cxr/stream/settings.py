@@ -38,6 +38,8 @@ class StreamSettings(Settings):
     """From 0, as the films are, to 1, classes equally often; for all kinds but `none` and `balanced`."""
     max_per_patient: int | None = Field(default=None, ge=1)
     """Most draws that a resampled epoch makes of one patient's films; null: not limited."""
+    cache: Literal["none", "node"] = "none"
+    """`node`: each node keeps the decoded films in shared memory, for all its workers and trials."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Films per optimizer step, over all workers and micro-batches."""
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 from ray_cxr.axes import Rows
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
+from ray_cxr.stream.cache import NodeCache, open_cache
 from ray_cxr.stream.collate import Batch, Collate
 from ray_cxr.stream.layout import Layout, split_layout
 from ray_cxr.stream.local import local_tables
-from ray_cxr.stream.plan import ALONE, EpochPlan, World, plan_epoch, scoring_work, training_work
+from ray_cxr.stream.plan import ALONE, EpochPlan, RankWork, World, plan_epoch, scoring_work, training_work
 from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
@@ -39,6 +40,7 @@ class Stream:
     layout: Layout
     reader: TableReader
     resampling: Resampling | None = None
+    cache: NodeCache | None = None
 
     @classmethod
     def open(
@@ -53,6 +55,7 @@ class Stream:
             dataset, split, settings.image_px, settings.batch_size, settings.augmentation, seed, world, threads,
             layout, reader,
             _resampling(dataset, layout, settings, names, seed) if split == "train" else None,
+            open_cache(dataset, split, layout, threads) if settings.cache == "node" else None,
         )  # fmt: skip
 
     def plan(self, epoch: int) -> EpochPlan:
@@ -62,18 +65,26 @@ class Stream:
 
     def train(self, plan: EpochPlan) -> Iterator[Batch]:
         """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step."""
-        work = training_work(plan, self.world)
-        tables = self.reader(self.dataset.folder, self.layout, [w for w in work.windows if len(w)])
         seed = self.seed if self.augmentation == "chest-xray" else None
-        return self._collate(seed).batches(tables, work)
+        return self._batches(seed, training_work(plan, self.world))
 
     def score(self) -> Iterator[Batch]:
         """This worker's stretch of the split, not augmented: over all workers every film exactly once."""
-        work = scoring_work(self.layout, self.batch_size, self.world)
-        return self._collate(None).batches(self.reader(self.dataset.folder, self.layout, work.windows), work)
+        return self._batches(None, scoring_work(self.layout, self.batch_size, self.world))
 
-    def _collate(self, seed: int | None) -> Collate:
-        return Collate(self.layout.rows, self.dataset.codec, self.image_px, seed, self.threads)
+    def close(self) -> None:
+        """Gives back what is shared with others on this node."""
+        if self.cache is not None:
+            self.cache.close()
+
+    def _batches(self, augmentation_seed: int | None, work: RankWork) -> Iterator[Batch]:
+        collate = Collate(
+            self.layout.rows, self.dataset.codec, self.image_px, augmentation_seed, self.threads
+        )
+        if self.cache is not None:
+            return collate.cached_batches(self.cache.films, work)
+        windows = [w for w in work.windows if len(w)]
+        return collate.batches(self.reader(self.dataset.folder, self.layout, windows), work)
 
 
 def _resampling(
