@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_cxr.axes import Pixels
+from ray_cxr.axes import Pixels, Rows
 from ray_cxr.stream.counter import uniform
 
 ROTATION_DEGREES = 8.0
@@ -24,7 +24,7 @@ BRIGHTNESS = 0.08
 """Fraction of the gray range."""
 CONTRAST = 0.15
 
-_AREA_ABOVE = 1.5
+AREA_ABOVE = 1.5
 """Stored films this many times larger than the output are first area-averaged: a bilinear warp would alias."""
 
 
@@ -38,6 +38,10 @@ class Augmentation:
     zoom: NDArray[np.float64]
     brightness: NDArray[np.float64]
     contrast: NDArray[np.float64]
+
+    def of(self, films: Rows) -> Augmentation:
+        """The parameters of some films of the batch, by their number in it."""
+        return Augmentation(**{name: values[films] for name, values in vars(self).items()})
 
 
 def draw_augmentation(
@@ -65,15 +69,15 @@ def shrink(film: Pixels, image_px: int) -> Pixels:
 
 def augment(film: Pixels, image_px: int, drawn: Augmentation, number: int) -> Pixels:
     """[image_px, image_px] uint8 of a square film, with the parameters of film `number` of the batch."""
-    if film.shape[0] > _AREA_ABOVE * image_px:
+    if film.shape[0] > AREA_ABOVE * image_px:
         film = shrink(film, image_px)
-    matrix = _output_to_film(film.shape[0], image_px, drawn, number)
+    matrix = output_to_film(film.shape[0], image_px, drawn, number)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(film, matrix, (image_px, image_px), flags=flags, borderMode=cv2.BORDER_CONSTANT)
     return cast(Pixels, cv2.LUT(warped, _look_up_table(drawn.brightness[number], drawn.contrast[number])))
 
 
-def _output_to_film(film_px: int, image_px: int, drawn: Augmentation, number: int) -> NDArray[np.float64]:
+def output_to_film(film_px: int, image_px: int, drawn: Augmentation, number: int) -> NDArray[np.float64]:
     """[2, 3]: from pixel centres of the output to pixel centres of the film."""
     angle = np.deg2rad(drawn.rotation_degrees[number])
     scale = film_px / image_px / drawn.zoom[number]

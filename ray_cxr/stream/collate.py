@@ -31,24 +31,37 @@ _READY_BATCHES = 8
 
 @dataclass(frozen=True)
 class Batch:
-    """A rank's films of one step: pixels [B, H, W] uint8, rows [B] of the index."""
+    """A rank's films of one step: pixels [B, H, W] uint8, rows [B] of the index.
+
+    pending: the augmentation that the device shall still apply (`augment_device.on_device`); None: as the model sees it.
+    """
 
     pixels: Pixels
     rows: Rows
+    pending: Augmentation | None = None
+
+    def of(self, films: Rows) -> Batch:
+        """Some films of the batch, by their number in it."""
+        pending = None if self.pending is None else self.pending.of(films)
+        return Batch(self.pixels[films], self.rows[films], pending)
 
 
 @dataclass(frozen=True)
 class Collate:
     """Decodes and augments; the same films give the same pixels on any worker.
 
-    rows: index row of each position of the layout. augmentation_seed: None for no augmentation.
+    rows: index row of each position of the layout. stored_px, image_px: sides of films as stored and as the model sees
+    them. augmentation_seed: None for no augmentation.
     """
 
     rows: Rows
     codec: Codec
+    stored_px: int
     image_px: int
     augmentation_seed: int | None
     threads: int
+    augment_here: bool = True
+    """False: batches hold stored films and the augmentation that the device applies."""
 
     def batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
         """A batch per step of `work`, decoded ahead in the background."""
@@ -79,19 +92,22 @@ class Collate:
                 here = slice(taken, taken + size)
                 taken += size
                 rows = self.rows[positions[here]]
-                yield Batch(self._decode(pool, film, rows, work.copies[here], work.epoch), rows)
+                yield self._batch(pool, film, rows, work.copies[here], work.epoch)
 
-    def _decode(self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int) -> Pixels:
-        pixels = np.empty((len(rows), self.image_px, self.image_px), np.uint8)
+    def _batch(self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int) -> Batch:
         drawn = (
             None
             if self.augmentation_seed is None
             else draw_augmentation(self.augmentation_seed, epoch, rows, copies)
         )
+        pending = None if self.augment_here else drawn
+        side = self.image_px if pending is None else self.stored_px
+        pixels = np.empty((len(rows), side, side), np.uint8)
         # Chunks, since one pool task a film costs a third of the throughput.
         chunks = np.array_split(np.arange(len(rows)), self.threads)
-        list(pool.map(lambda chunk: self._decode_chunk(film, chunk, rows, drawn, pixels), chunks))
-        return pixels
+        here = drawn if pending is None else None
+        list(pool.map(lambda chunk: self._decode_chunk(film, chunk, rows, here, pixels), chunks))
+        return Batch(pixels, rows, pending)
 
     def _decode_chunk(
         self, film: Film, chunk: Rows, rows: Rows, drawn: Augmentation | None, out: Pixels
@@ -104,7 +120,7 @@ class Collate:
                     f"film of index row {rows[i]} cannot be decoded ({error}); prepare the data set again."
                 ) from None
             out[i] = (
-                shrink(pixels, self.image_px) if drawn is None else augment(pixels, self.image_px, drawn, i)
+                shrink(pixels, out.shape[1]) if drawn is None else augment(pixels, self.image_px, drawn, i)
             )
 
 

@@ -26,6 +26,8 @@ class StreamSettings(Settings):
     """Side in pixels of what the model sees; stored films are resampled to it."""
     augmentation: Literal["chest-xray", "none"] = "chest-xray"
     """`chest-xray`: small rotation, shift, zoom, brightness, contrast, drawn anew for every film and epoch."""
+    augment_on: Literal["auto", "cpu", "device"] = "auto"
+    """Where films are augmented: `cpu` film by film, `device` batch by batch, `auto` on a GPU where there is one."""
     normalisation: Literal["imagenet", "dataset", "none"] = "imagenet"
     """`imagenet`: mean and std the backbone was pretrained with; `dataset`: of the training films; `none`: 0..1."""
     resampling: Literal["none", "oversample", "undersample", "balanced", "class_aware"] = "none"

@@ -41,14 +41,19 @@ class Stream:
     reader: TableReader
     resampling: Resampling | None = None
     cache: NodeCache | None = None
+    augment_on_device: bool = False
 
     @classmethod
     def open(
         cls, dataset: Dataset, split: str, settings: StreamSettings, *, seed: int,
         findings: Sequence[str] | None = None,
-        world: World = ALONE, threads: int = 1, reader: TableReader = local_tables,
+        world: World = ALONE, threads: int = 1, reader: TableReader = local_tables, gpu: bool = False,
     ) -> Stream:  # fmt: skip
-        """A stream with the settings of a job. findings: those of the model, which resampling looks at."""
+        """A stream with the settings of a job.
+
+        findings: those of the model, which resampling looks at. gpu: the model's device is one, and may augment.
+        """
+        on_device = settings.augment_on == "device" or (settings.augment_on == "auto" and gpu)
         layout = split_layout(dataset.index, split)
         names = dataset.findings if findings is None else list(findings)
         return cls(
@@ -56,6 +61,7 @@ class Stream:
             layout, reader,
             _resampling(dataset, layout, settings, names, seed) if split == "train" else None,
             open_cache(dataset, split, layout, threads) if settings.cache == "node" else None,
+            on_device,
         )  # fmt: skip
 
     def plan(self, epoch: int) -> EpochPlan:
@@ -79,8 +85,9 @@ class Stream:
 
     def _batches(self, augmentation_seed: int | None, work: RankWork) -> Iterator[Batch]:
         collate = Collate(
-            self.layout.rows, self.dataset.codec, self.image_px, augmentation_seed, self.threads
-        )
+            self.layout.rows, self.dataset.codec, self.dataset.image_px, self.image_px, augmentation_seed,
+            self.threads, augment_here=not self.augment_on_device,
+        )  # fmt: skip
         if self.cache is not None:
             return collate.cached_batches(self.cache.films, work)
         windows = [w for w in work.windows if len(w)]

@@ -38,7 +38,7 @@ def _tables(positions: list[int], cuts: list[int]) -> Iterator[pa.Table]:
 
 
 def _collate(seed: int | None = None, threads: int = 2) -> Collate:
-    return Collate(ROWS, "png", PX, seed, threads)
+    return Collate(ROWS, "png", PX, PX, seed, threads)
 
 
 def _equal(one: list[Batch], other: list[Batch]) -> bool:
