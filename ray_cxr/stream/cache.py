@@ -11,27 +11,28 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
-from ray_cxr.axes import Pixels
+from ray_cxr.axes import Pixels, Rows
 from ray_cxr.errors import InputError
 from ray_cxr.films.codec import decode
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.stream.layout import Layout
-from ray_cxr.stream.plan import WINDOW_FILMS
-from ray_cxr.stream.read import read_window
+from ray_cxr.stream.read import read_groups
 
 PLACE_VARIABLE = "RAY_CXR_CACHE_DIR"
 """Environment variable: the only place to keep decoded films in, instead of those chosen here."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a folder of our own is made in it, closed to others
 KEPT_FREE = 0.1
 """Fraction of the node's memory that must stay available beside the films."""
+_GROUPS_AT_ONCE = 16
 
 
 @dataclass
@@ -182,35 +183,41 @@ def _fill(path: Path, dataset: Dataset, layout: Layout, threads: int) -> None:
         # Reserved at once: memory that runs out later would end the process without a word.
         os.posix_fallocate(file.fileno(), 0, layout.films * side**2)
     films = np.memmap(filling, np.uint8, "r+", shape=(layout.films, side, side))
-    hashes = dataset.index["pixel_sha256"].to_numpy()[layout.rows]
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for first in range(0, layout.films, WINDOW_FILMS):
-            positions = np.arange(first, min(first + WINDOW_FILMS, layout.films))
-            data = read_window(dataset.folder, layout, positions)["film"].combine_chunks()
-
-            def decode_some(chunk: Iterable[int], encoded: object = data, first: int = first) -> None:
-                for i in chunk:
-                    films[first + i] = _checked(encoded[i].as_py(), dataset, hashes, first + i, layout)  # type: ignore[index]
-
-            chunks = np.array_split(np.arange(len(positions)), threads)
-            list(pool.map(decode_some, (c.tolist() for c in chunks)))
+        first = 0
+        for groups in np.array_split(
+            np.arange(len(layout.groups)), -(-len(layout.groups) // _GROUPS_AT_ONCE)
+        ):
+            data = read_groups(dataset.folder, layout, groups).combine_chunks()
+            positions = np.arange(first, first + data.num_rows)
+            list(
+                pool.map(
+                    partial(_decode_into, films, data, dataset, layout),
+                    np.array_split(positions, threads),
+                    [first] * threads,
+                )
+            )
+            first += data.num_rows
     films.flush()
     filling.rename(path)
 
 
-def _checked(data: bytes, dataset: Dataset, hashes: np.ndarray[tuple[int], np.dtype[np.object_]], position: int,
-             layout: Layout) -> Pixels:  # fmt: skip
-    """A decoded film, held against the index where the codec is lossless."""
-    try:
-        film = decode(data, dataset.codec)
-    except ValueError as error:
-        reason = str(error)
-    else:
-        if film.shape == (dataset.image_px,) * 2 and (
-            dataset.codec == "jpeg" or hashlib.sha256(film.tobytes()).hexdigest() == hashes[position]
-        ):
-            return film
-        reason = "other pixels than the index says"
-    raise InputError(
-        f"film of index row {layout.rows[position]} cannot be decoded ({reason}); prepare the data set again."
-    )
+def _decode_into(
+    films: Pixels, data: pa.Table, dataset: Dataset, layout: Layout, positions: Rows, first: int
+) -> None:
+    """Decodes the films at these positions of the layout; `data` begins at position `first`."""
+    rows = layout.rows[positions]
+    hashes = dataset.index["pixel_sha256"].to_numpy()[rows]
+    ids, encoded = data["image_id"], data["film"]
+    for position, row, sha256 in zip(positions.tolist(), rows.tolist(), hashes, strict=True):
+        try:
+            if ids[position - first].as_py() != layout.image_ids[position]:
+                raise ValueError("another film lies there")
+            film = decode(encoded[position - first].as_py(), dataset.codec)
+            if dataset.codec != "jpeg" and hashlib.sha256(film.tobytes()).hexdigest() != sha256:
+                raise ValueError("other pixels than the index says")
+        except ValueError as error:
+            raise InputError(
+                f"film of index row {row} cannot be decoded ({error}); prepare the data set again."
+            ) from None
+        films[position] = film

@@ -3,13 +3,15 @@
 An epoch's order is made of K canonical streams. Each gives batch_size / K films to every step, and a rank serves
 whole streams. So the films of step g are the same for every world size up to K, the number of steps is equal on
 every rank, and shares differ by at most one stream's part. A stream is a stretch of the row groups in an order
-drawn anew for each epoch, shuffled film by film within windows of about WINDOW_FILMS over all streams.
+drawn anew for each epoch, shuffled film by film within windows that are as large as memory allows; the first windows of
+an epoch are small, so that its first step does not wait for a large read.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,11 @@ from ray_cxr.axes import Rows
 from ray_cxr.errors import InputError
 from ray_cxr.stream.layout import Layout
 
-WINDOW_FILMS = 1024
-"""Films that are read and shuffled together: about 30 MiB of encoded films of 256 px."""
+WINDOW_FILMS = 8192
+"""Films that are read and shuffled together, if nothing else is asked for: about 200 MiB of encoded films of 256 px."""
+SCORING_WINDOW_FILMS = 1024
+_FIRST_WINDOW = 16
+"""The first window of an epoch is this many times smaller than a full one; each after it is twice the one before."""
 _FEWEST_STREAMS = 16
 
 
@@ -48,8 +53,8 @@ class EpochPlan:
     batch_size: int
     streams: list[Rows]
     copies: list[Rows]
-    window_steps: int
-    """Steps whose films are read together."""
+    window_ends: list[int]
+    """Steps at which windows end: films of the steps between two of them are read and shuffled together."""
 
     @property
     def per_stream(self) -> int:
@@ -93,8 +98,13 @@ def plan_epoch(
     epoch: int,
     fingerprint: str,
     multiplicity: NDArray[np.int64] | None = None,
+    window_films: int = WINDOW_FILMS,
 ) -> EpochPlan:
-    """The plan of an epoch (counted from 1). multiplicity [N]: how often each film comes; once where it is None."""  # fmt: skip
+    """The plan of an epoch (counted from 1).
+
+    multiplicity [N]: how often each film comes; once where it is None. window_films: distinct films that are shuffled
+    together.
+    """  # fmt: skip
     streams = canonical_streams(batch_size)
     rng = np.random.default_rng([seed, epoch, int(fingerprint[:16], 16)])
     groups = rng.permutation(len(layout.groups))
@@ -105,26 +115,33 @@ def plan_epoch(
     # Copies of a film follow one another here, so that its shard is read once; the window takes them apart.
     sequence = np.repeat(order, times[order])
     copies = np.arange(len(sequence)) - np.repeat(np.cumsum(times[order]) - times[order], times[order])
-    window_steps = _window_steps(times, batch_size)
-    window = window_steps * (batch_size // streams)
     # Longer pieces lie apart, where array_split puts them first and the last step would be all rank 0's.
     cuts = np.arange(1, streams) * len(sequence) // streams
-    shuffled = [_window_order(len(piece), window, rng) for piece in np.split(sequence, cuts)]
-    pieces = [piece[o] for piece, o in zip(np.split(sequence, cuts), shuffled, strict=True)]
-    repeats = [piece[o] for piece, o in zip(np.split(copies, cuts), shuffled, strict=True)]
-    return EpochPlan(epoch, batch_size, pieces, repeats, window_steps)
+    lengths = np.diff([0, *cuts, len(sequence)])
+    per_stream = batch_size // streams
+    window_ends = _window_ends(-(-int(lengths.max()) // per_stream), times, batch_size, window_films)
+    orders = [_window_order(int(n), [e * per_stream for e in window_ends], rng) for n in lengths]
+    pieces = [piece[o] for piece, o in zip(np.split(sequence, cuts), orders, strict=True)]
+    repeats = [piece[o] for piece, o in zip(np.split(copies, cuts), orders, strict=True)]
+    return EpochPlan(epoch, batch_size, pieces, repeats, window_ends)
 
 
-def _window_steps(times: NDArray[np.int64], batch_size: int) -> int:
-    """Steps whose films are read and shuffled together: repeats cost no memory, so they do not count."""
+def _window_ends(steps: int, times: NDArray[np.int64], batch_size: int, window_films: int) -> list[int]:
+    """Steps at which windows end. Repeats of a film cost no memory, so that only distinct films count."""
     draws_per_film = times.sum() / max((times > 0).sum(), 1)
-    return max(1, int(WINDOW_FILMS * draws_per_film) // batch_size)
+    full = max(1, int(window_films * draws_per_film) // batch_size)
+    ends: list[int] = []
+    size = max(1, full // _FIRST_WINDOW)
+    while not ends or ends[-1] < steps:
+        ends.append(min((ends[-1] if ends else 0) + size, steps))
+        size = min(2 * size, full)
+    return ends
 
 
-def _window_order(draws: int, window: int, rng: np.random.Generator) -> Rows:
+def _window_order(draws: int, ends: list[int], rng: np.random.Generator) -> Rows:
     """A permutation of 0..draws-1 that leaves every draw in its window."""
-    parts = [s + rng.permutation(min(window, draws - s)) for s in range(0, draws, window)]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    edges = [0, *(min(e, draws) for e in ends)]
+    return np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(edges)])
 
 
 def rank_streams(streams: int, world: World) -> range:
@@ -160,8 +177,7 @@ def training_work(plan: EpochPlan, world: World) -> RankWork:
     """A rank's part of an epoch plan."""
     steps = [plan.step_positions(g, world) for g in range(plan.steps)]
     copies = [plan.step_copies(g, world) for g in range(plan.steps)]
-    stride = plan.window_steps
-    windows = [np.concatenate(steps[g : g + stride]) for g in range(0, plan.steps, stride)]
+    windows = [np.concatenate(steps[a:b]) for a, b in pairwise([0, *plan.window_ends])]
     return RankWork(windows, np.concatenate(copies), [len(s) for s in steps], plan.epoch)
 
 
@@ -169,7 +185,7 @@ def scoring_work(layout: Layout, batch_size: int, world: World) -> RankWork:
     """A rank's stretch of a split, in shard order: over all ranks every film exactly once."""
     first, last = (layout.films * r // world.size for r in (world.rank, world.rank + 1))
     positions = np.arange(first, last)
-    stride = max(1, WINDOW_FILMS // batch_size) * batch_size
+    stride = max(1, SCORING_WINDOW_FILMS // batch_size) * batch_size
     windows = [positions[s : s + stride] for s in range(0, len(positions), stride)]
     sizes = [min(batch_size, len(positions) - s) for s in range(0, len(positions), batch_size)]
     return RankWork(windows, np.zeros_like(positions), sizes, 0)

@@ -19,30 +19,30 @@ from ray_cxr.errors import RayCxrError
 from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 from ray_cxr.stream.layout import Layout
-from ray_cxr.stream.read import read_window
+from ray_cxr.stream.read import read_groups
 
 READ_TASK_CPUS = 0.25
 """A read waits for storage more than it computes."""
-_PREFETCHED_WINDOWS = 1
+_PREFETCHED_READS = 1
 
 
-def ray_tables(dataset: Folder, layout: Layout, windows: Sequence[Rows]) -> Iterator[pa.Table]:
-    """A table per window, in order. Needs a running Ray with CPUs that no worker has taken."""
+def ray_tables(dataset: Folder, layout: Layout, reads: Sequence[Rows]) -> Iterator[pa.Table]:
+    """The films of sets of row groups, in order. Needs a running Ray with CPUs that no worker has taken."""
     reference = ray.put(layout)
-    items = [{"window": n, "positions": w.tobytes()} for n, w in enumerate(windows)]
+    items = [{"read": n, "groups": groups.tobytes()} for n, groups in enumerate(reads)]
 
     def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
         layout_here: Layout = ray.get(reference)
-        for number, data in zip(batch["window"], batch["positions"], strict=True):
-            table = read_window(dataset, layout_here, np.frombuffer(data, np.int64))
-            yield table.append_column("window", pa.array([number] * table.num_rows))
+        for number, data in zip(batch["read"], batch["groups"], strict=True):
+            table = read_groups(dataset, layout_here, np.frombuffer(data, np.int64))
+            yield table.append_column("read", pa.array([number] * table.num_rows))
 
     pipeline = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         read, batch_size=None, batch_format="numpy", num_cpus=READ_TASK_CPUS
     )
     pipeline.context.execution_options.preserve_order = True
     batches = pipeline.iter_batches(
-        batch_size=None, batch_format="pyarrow", prefetch_batches=_PREFETCHED_WINDOWS
+        batch_size=None, batch_format="pyarrow", prefetch_batches=_PREFETCHED_READS
     )
     with errors_of_tasks():
         yield from _in_order(batches)
@@ -51,8 +51,8 @@ def ray_tables(dataset: Folder, layout: Layout, windows: Sequence[Rows]) -> Iter
 def _in_order(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     last = 0
     for table in batches:
-        numbers = table["window"].to_numpy()
+        numbers = table["read"].to_numpy()
         if len(numbers) and (numbers[0] < last or np.any(np.diff(numbers) < 0)):
-            raise RayCxrError("Ray Data gave windows out of order; this must not happen, please report it.")
+            raise RayCxrError("Ray Data gave reads out of order; this must not happen, please report it.")
         last = int(numbers[-1]) if len(numbers) else last
-        yield table.select(["film"])
+        yield table.select(["image_id", "film"])

@@ -1,50 +1,104 @@
-"""Reads windows of encoded films from shards, whole row groups at a time.
+"""Reads encoded films from shards, whole row groups and each once, and puts windows of them in the plan's order.
 
 Reads: `shards/<split>/part-*.parquet`. Gives: Arrow tables of encoded films in the order of the plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ray_cxr.axes import Rows
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.storage import Folder
 from ray_cxr.stream.layout import Layout
 
 
-def read_window(dataset: Folder, layout: Layout, positions: Rows) -> pa.Table:
-    """One column `film` (binary) for the films at these positions of the layout, in this order.
+def new_groups(layout: Layout, windows: Sequence[Rows]) -> list[Rows]:
+    """For each window of positions the row groups that it needs and no window before it did, ascending."""
+    seen = np.zeros(len(layout.groups), bool)
+    reads = []
+    for window in windows:
+        groups = np.unique(layout.group[window])
+        reads.append(groups[~seen[groups]])
+        seen[groups] = True
+    return reads
+
+
+def read_groups(dataset: Folder, layout: Layout, groups: Rows) -> pa.Table:
+    """Columns `image_id`, `film` (binary) of these row groups (ascending), one after the other.
 
     Raises InputError where a shard is missing, damaged or shorter than the index says.
     """
-    tables, starts, length = [], {}, 0
-    groups = np.unique(layout.group[positions])
+    tables = []
     for path, numbers in _by_shard(layout, groups):
         table = _read_groups(dataset, path, [layout.groups[g][1] for g in numbers])
-        first = length
-        for g in numbers:
-            starts[g] = first
-            first += int(np.searchsorted(layout.group, g, "right") - np.searchsorted(layout.group, g, "left"))
-        if first - length != table.num_rows:
-            raise InputError(_damaged(path, f"{table.num_rows} films where the index says {first - length}"))
-        length = first
+        films = int(_sizes(layout, np.array(numbers)).sum())
+        if films != table.num_rows:
+            raise InputError(_damaged(path, f"{table.num_rows} films where the index says {films}"))
         tables.append(table)
-    lookup = np.zeros(int(groups[-1]) + 1, np.int64)
-    lookup[groups] = [starts[g] for g in groups]
-    wanted = lookup[layout.group[positions]] + layout.row_in_group[positions]
-    films = pa.concat_tables(tables).combine_chunks().take(pa.array(wanted))
-    wrong = np.flatnonzero(films["image_id"].to_numpy(zero_copy_only=False) != layout.image_ids[positions])
+    return pa.concat_tables(tables)
+
+
+def in_windows(layout: Layout, windows: Sequence[Rows], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """One column `film` per window, its films in the order of its positions.
+
+    tables: what `read_groups` gives for `new_groups`, one after the other, cut anywhere. A row group that a later window
+    needs too is kept until then. Raises InputError where another film lies than the index says.
+    """
+    reads = new_groups(layout, windows)
+    last_use = np.zeros(len(layout.groups), np.int64)
+    for number, window in enumerate(windows):
+        last_use[layout.group[window]] = number
+    source, kept = _Cut(tables), dict[int, pa.Table]()
+    for number, (window, read) in enumerate(zip(windows, reads, strict=True)):
+        for group, size in zip(read.tolist(), _sizes(layout, read).tolist(), strict=True):
+            kept[group] = source.take(size)
+        yield _arranged(layout, window, kept)
+        for group in [g for g in kept if last_use[g] <= number]:
+            del kept[group]
+
+
+def _arranged(layout: Layout, window: Rows, kept: dict[int, pa.Table]) -> pa.Table:
+    groups = np.unique(layout.group[window])
+    starts = np.zeros(int(groups[-1]) + 1, np.int64)
+    starts[groups] = np.cumsum([0, *_sizes(layout, groups)[:-1]])
+    wanted = starts[layout.group[window]] + layout.row_in_group[window]
+    films = pa.concat_tables([kept[g] for g in groups.tolist()]).combine_chunks().take(pa.array(wanted))
+    wrong = np.flatnonzero(films["image_id"].to_numpy(zero_copy_only=False) != layout.image_ids[window])
     if len(wrong):
-        path = layout.groups[layout.group[positions[wrong[0]]]][0]
+        path = layout.groups[layout.group[window[wrong[0]]]][0]
         raise InputError(
-            _damaged(path, f"another film lies where the index says row {layout.rows[positions[wrong[0]]]}")
+            _damaged(path, f"another film lies where the index says row {layout.rows[window[wrong[0]]]}")
         )
     return films.select(["film"])
+
+
+class _Cut:
+    """Takes rows, as many as asked for, from tables that are cut anywhere."""
+
+    def __init__(self, tables: Iterable[pa.Table]) -> None:
+        self.tables, self.rest = iter(tables), [pa.table({})]
+        self.rows = 0
+
+    def take(self, rows: int) -> pa.Table:
+        while self.rows < rows:
+            table = next(self.tables, None)
+            if table is None:
+                raise RayCxrError(f"the reader gave {rows - self.rows} films less than were planned.")
+            self.rest = [t for t in (*self.rest, table) if t.num_rows]
+            self.rows += table.num_rows
+        joined = pa.concat_tables(self.rest)
+        self.rest, self.rows = [joined.slice(rows)], self.rows - rows
+        return joined.slice(0, rows)
+
+
+def _sizes(layout: Layout, groups: Rows) -> Rows:
+    """Films in each of these row groups."""
+    return np.searchsorted(layout.group, groups, "right") - np.searchsorted(layout.group, groups, "left")
 
 
 def _by_shard(layout: Layout, groups: Rows) -> Iterator[tuple[str, list[int]]]:

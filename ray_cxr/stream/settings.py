@@ -42,6 +42,8 @@ class StreamSettings(Settings):
     """Most draws that a resampled epoch makes of one patient's films; null: not limited."""
     cache: Literal["none", "node"] = "none"
     """`node`: each node keeps the decoded films in shared memory, for all its workers and trials."""
+    shuffle_mib: int = Field(default=256, ge=1, le=1_048_576)
+    """Memory in MiB for the encoded films that are shuffled together, over all workers of a training."""
     batch_size: int = Field(default=32, ge=1, le=65536)
     """Films per optimizer step, over all workers and micro-batches."""
 

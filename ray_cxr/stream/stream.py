@@ -17,12 +17,22 @@ from ray_cxr.stream.cache import NodeCache, open_cache
 from ray_cxr.stream.collate import Batch, Collate
 from ray_cxr.stream.layout import Layout, split_layout
 from ray_cxr.stream.local import local_tables
-from ray_cxr.stream.plan import ALONE, EpochPlan, RankWork, World, plan_epoch, scoring_work, training_work
+from ray_cxr.stream.plan import (
+    ALONE,
+    WINDOW_FILMS,
+    EpochPlan,
+    RankWork,
+    World,
+    plan_epoch,
+    scoring_work,
+    training_work,
+)
+from ray_cxr.stream.read import in_windows, new_groups
 from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
 TableReader = Callable[[Folder, Layout, Sequence[Rows]], Iterator[pa.Table]]
-"""`local_tables`, or `ray_loader.ray_tables`: encoded films of windows of positions, in order."""
+"""`local_tables`, or `ray_loader.ray_tables`: encoded films of sets of row groups, in order."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Stream:
     resampling: Resampling | None = None
     cache: NodeCache | None = None
     augment_on_device: bool = False
+    window_films: int = WINDOW_FILMS
 
     @classmethod
     def open(
@@ -62,12 +73,15 @@ class Stream:
             _resampling(dataset, layout, settings, names, seed) if split == "train" else None,
             open_cache(dataset, split, layout, threads) if settings.cache == "node" else None,
             on_device,
+            max(1, int(settings.shuffle_mib * 2**20 / dataset.manifest["film_bytes_mean"])),
         )  # fmt: skip
 
     def plan(self, epoch: int) -> EpochPlan:
         """The order of an epoch (from 1): the same on every worker."""
         times = None if self.resampling is None else self.resampling.multiplicity(epoch)
-        return plan_epoch(self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times)
+        return plan_epoch(
+            self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times, self.window_films
+        )
 
     def train(self, plan: EpochPlan) -> Iterator[Batch]:
         """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step."""
@@ -91,7 +105,9 @@ class Stream:
         if self.cache is not None:
             return collate.cached_batches(self.cache.films, work)
         windows = [w for w in work.windows if len(w)]
-        return collate.batches(self.reader(self.dataset.folder, self.layout, windows), work)
+        reads = [groups for groups in new_groups(self.layout, windows) if len(groups)]
+        tables = self.reader(self.dataset.folder, self.layout, reads)
+        return collate.batches(in_windows(self.layout, windows, tables), work)
 
 
 def _resampling(

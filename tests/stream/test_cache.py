@@ -60,7 +60,7 @@ def test_films_are_read_once_for_all_and_cannot_be_written(
     def no_more(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(cache, "read_window", no_more)
+    monkeypatch.setattr(cache, "read_groups", no_more)
     again = open_cache(dataset, "train", split_layout(dataset.index, "train"), 2)
     assert np.array_equal(again.films, opened.films)
     with pytest.raises(ValueError, match="read-only"):

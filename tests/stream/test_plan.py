@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from ray_cxr.errors import InputError
 from ray_cxr.stream.layout import Layout
 from ray_cxr.stream.plan import (
-    WINDOW_FILMS,
     EpochPlan,
     World,
     canonical_streams,
@@ -18,6 +17,7 @@ from ray_cxr.stream.plan import (
     scoring_work,
     training_work,
 )
+from ray_cxr.stream.read import new_groups
 
 FINGERPRINT = "0123456789abcdef" * 4
 OTHER_FINGERPRINT = "fedcba9876543210" * 4
@@ -182,13 +182,35 @@ def test_row_groups_come_in_another_order_each_epoch_and_films_in_another_order_
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
 
 
-def test_each_row_group_is_read_once_where_windows_and_groups_fit() -> None:
-    layout = _layout([32] * 64)
-    plan = plan_epoch(layout, 32, 0, 1, FINGERPRINT)
+def test_windows_begin_small_and_grow_to_what_memory_allows() -> None:
+    plan = plan_epoch(_layout([32] * 64), 32, 0, 1, FINGERPRINT, window_films=512)
+    assert plan.window_ends == [1, 3, 7, 15, 31, 47, 63, 64]
     windows = training_work(plan, World()).windows
-    assert [len(w) for w in windows] == [WINDOW_FILMS, WINDOW_FILMS]
-    read = np.concatenate([np.unique(layout.group[w]) for w in windows])
-    assert np.array_equal(np.sort(read), np.arange(64))
+    assert max(map(len, windows)) == 512
+    assert sum(map(len, windows)) == 2048
+    twice = plan_epoch(_layout([32] * 64), 32, 0, 1, FINGERPRINT, np.full(2048, 2), window_films=512)
+    assert max(map(len, training_work(twice, World()).windows)) == 1024
+
+
+@given(GROUPS, BATCHES, SEEDS, st.integers(1, 300), st.integers(1, 3))
+def test_a_rank_reads_each_row_group_once(
+    groups: list[int], batch_size: int, seed: int, window_films: int, workers: int
+) -> None:
+    layout = _layout(groups)
+    plan = plan_epoch(layout, batch_size, seed, 1, FINGERPRINT, window_films=window_films)
+    workers = min(workers, canonical_streams(batch_size))
+    reads = [
+        np.concatenate(
+            new_groups(layout, [w for w in training_work(plan, World(r, workers)).windows if len(w)])
+        )
+        for r in range(workers)
+        if len(training_work(plan, World(r, workers)).positions)
+    ]
+    for of_rank in reads:
+        assert len(of_rank) == len(set(of_rank))
+    assert set(np.concatenate(reads)) == set(range(len(groups)))
+    # Ranks share a row group only where the stretch of one ends and that of the next begins.
+    assert sum(map(len, reads)) <= len(groups) + workers - 1
 
 
 @given(GROUPS, BATCHES, st.integers(1, 12))

@@ -1,0 +1,125 @@
+"""The stream beside what people use now: images/s, start-up and memory, side by side in one run.
+
+    python benchmarks/stream.py --films 4000 --repeats 3 --work DIR
+
+Draws films as published (1024-px PNG of radiograph-like entropy) once into DIR, prepares them, and feeds every
+contender the same films, batch and augmentation (rotation, shift, zoom, brightness, contrast to 224 px). Each contender
+runs in a process of its own, in turn, so that none warms the other's caches; the table gives the median. Needs, beside
+ray_cxr: pip install webdataset mosaicml-streaming litdata.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from stream_contenders import CONTENDERS
+from stream_films import make_films
+
+BATCH = 32
+IMAGE_PX = 224
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=int, default=4000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=20, help="longest measurement of one contender")
+    parser.add_argument("--work", type=Path, default=Path("benchmark-stream"))
+    parser.add_argument("--only", nargs="*", default=list(CONTENDERS), choices=list(CONTENDERS))
+    parser.add_argument("--one", choices=list(CONTENDERS), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one, arguments.work, arguments.threads, arguments.seconds)))
+        return
+    make_films(arguments.work, arguments.films, arguments.threads)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in arguments.only}
+    for _ in range(arguments.repeats):
+        for name in arguments.only:
+            runs[name].append(in_a_process_of_its_own(name, arguments))
+            print(name, runs[name][-1], file=sys.stderr)
+    print_table(runs, arguments)
+
+
+def measure(name: str, work: Path, threads: int, seconds: float) -> dict[str, float]:
+    """Runs one contender here: seconds to the first batch, then images/s until its epoch or the time ends."""
+    started = time.perf_counter()
+    batches: Iterator[int] = CONTENDERS[name](work, threads, BATCH, IMAGE_PX)
+    first = next(batches)
+    assert first == BATCH
+    begun = time.perf_counter()
+    films = 0
+    for size in batches:
+        films += size
+        if time.perf_counter() - begun > seconds:
+            break
+    return {"start_s": begun - started, "images_per_s": films / (time.perf_counter() - begun), "films": films}
+
+
+def in_a_process_of_its_own(name: str, arguments: argparse.Namespace) -> dict[str, float]:
+    """Runs a contender alone; adds the most memory that it and its children held together."""
+    command = [
+        sys.executable, __file__, "--one", name, "--work", str(arguments.work), "--threads", str(arguments.threads),
+        "--seconds", str(arguments.seconds),
+    ]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        peak = [0.0]
+        watcher = threading.Thread(target=watch_memory, args=(process.pid, peak), daemon=True)
+        watcher.start()
+        assert process.stdout is not None
+        output = process.stdout.read()
+    if process.returncode:
+        sys.exit(f"{name} ended with {process.returncode}")
+    result: dict[str, float] = json.loads(output.splitlines()[-1])
+    return result | {"peak_mib": peak[0]}
+
+
+def watch_memory(pid: int, peak: list[float]) -> None:
+    """Sum of the proportional set sizes (shared pages counted once) of a process and its children, ten times a second."""
+    try:
+        root = psutil.Process(pid)
+        while root.is_running():
+            held = 0
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    held += process.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied):
+                    continue
+            peak[0] = max(peak[0], held / 2**20)
+            time.sleep(0.1)
+    except psutil.NoSuchProcess:
+        return
+
+
+def print_table(runs: dict[str, list[dict[str, float]]], arguments: argparse.Namespace) -> None:
+    median = {
+        name: {key: statistics.median(run[key] for run in of) for key in of[0]} for name, of in runs.items()
+    }
+    slowest = min(m["images_per_s"] for m in median.values())
+    print(
+        f"\n{arguments.films} films, batch {BATCH}, {IMAGE_PX} px, {arguments.threads} threads or processes, "
+        f"median of {arguments.repeats}; {platform.processor() or platform.machine()}, {os.cpu_count()} cores\n"
+    )
+    print("| contender | images/s | × slowest | first batch s | peak MiB |\n|---|---|---|---|---|")
+    for name, m in sorted(median.items(), key=lambda item: -item[1]["images_per_s"]):
+        print(
+            f"| {CONTENDERS[name].__doc__} | {m['images_per_s']:,.0f} | {m['images_per_s'] / slowest:.1f} | "
+            f"{m['start_s']:.1f} | {m['peak_mib']:,.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
