@@ -78,6 +78,10 @@ class EpochPlan:
             digest.update(len(positions).to_bytes(8, "little") + positions.tobytes() + copies.tobytes())
         return digest.hexdigest()
 
+    def multiplicity(self, films: int) -> NDArray[np.int64]:
+        """[films] int64: how often each film of the layout comes."""
+        return np.bincount(np.concatenate(self.streams), minlength=films)
+
     def step_positions(self, step: int, world: World = ALONE) -> Rows:
         """Positions of a rank's films of a step; with the default world, of the whole step."""
         b = self.per_stream

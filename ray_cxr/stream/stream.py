@@ -116,3 +116,8 @@ def _resampling(
     labels = dataset.labels(findings)[layout.rows]
     patients = dataset.index["patient_id"].iloc[layout.rows].tolist()
     return plan_resampling(labels, patients, findings, settings, seed, dataset.fingerprint)
+
+
+def check_resampling(dataset: Dataset, findings: Sequence[str], settings: StreamSettings) -> None:
+    """Raises InputError where the training films cannot be resampled as asked."""
+    _resampling(dataset, split_layout(dataset.index, "train"), settings, findings, seed=0)

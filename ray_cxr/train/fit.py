@@ -21,6 +21,7 @@ from ray_cxr.ray_session import ray_session
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
+from ray_cxr.stream.stream import check_resampling
 from ray_cxr.train.loop import build_classifier, train
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.run import claim_run
@@ -37,6 +38,7 @@ def check_recipe(recipe: Recipe) -> Dataset:
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
     labels = dataset.labels(findings)
     class_weights(labels[dataset.rows("train")], findings, recipe.loss.kind)
+    check_resampling(dataset, findings, recipe.stream)
     validation = labels[dataset.rows("validation")]
     if metrics_by_finding(validation, np.zeros(validation.shape), findings)["mean_auroc"] is None:
         raise InputError(

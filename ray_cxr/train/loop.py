@@ -28,8 +28,10 @@ from ray_cxr.model.saved import ModelCard, save_model
 from ray_cxr.model.weights import load_weights
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
+from ray_cxr.stream.augment_device import on_device
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.stream.resample import exposure
 from ray_cxr.stream.stream import Stream
 from ray_cxr.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
 from ray_cxr.train.optimizer import build_optimizer, set_learning_rate
@@ -88,6 +90,8 @@ def train(recipe: Recipe, worker: Worker) -> None:
             write_history(s.run, s.state.history)
             worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
         worker.barrier()
+    s.train_stream.close()
+    s.validation_stream.close()
 
 
 def open_session(recipe: Recipe, worker: Worker) -> Session:
@@ -114,6 +118,8 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
             world=worker.world,
             threads=worker.threads,
             reader=worker.reader,
+            findings=findings,
+            gpu=worker.device.type == "cuda",
         )
         for split in ("train", "validation")
     )
@@ -213,7 +219,7 @@ def _backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
     total = torch.zeros((), device=s.worker.device)
     parts = [p for p in np.array_split(np.arange(len(batch.rows)), s.recipe.train.accumulate) if len(p)]
     for number, part in enumerate(parts):
-        pixels = torch.from_numpy(batch.pixels[part]).to(s.worker.device, non_blocking=True)
+        pixels = on_device(batch.of(part), s.recipe.stream.image_px, s.worker.device)
         targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
         last = number == len(parts) - 1
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
@@ -306,8 +312,8 @@ def _history_line(
     *,
     better: bool,
 ) -> dict[str, Any]:
-    seen = s.train_stream.layout.rows[np.concatenate(plan.streams)]
-    labels = s.labels[seen]
+    layout = s.train_stream.layout
+    patients = s.dataset.index["patient_id"].iloc[layout.rows].tolist()
     return {
         "epoch": plan.epoch,
         "step": s.state.step,
@@ -320,10 +326,7 @@ def _history_line(
         "best": better,
         "learning_rate": s.learning_rate,
         "freeze_depth": s.depth,
-        "exposure": {
-            f: {"positives": int((labels[:, i] == 1).sum()), "negatives": int((labels[:, i] == 0).sum())}
-            for i, f in enumerate(s.findings)
-        },
+        "exposure": exposure(s.labels[layout.rows], patients, s.findings, plan.multiplicity(layout.films)),
         "images_per_s": round(plan.films / s.epoch_times["train"], 1),
         "seconds": {name: round(value, 3) for name, value in s.epoch_times.items()},
     }
