@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run: the `out` of its job.")]
 
+Raw = Annotated[
+    bool,
+    typer.Option("--raw", help="Scores as the network gives them, without the calibration to probabilities."),
+]
+
 
 def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:
     """Turn a source into a data set: label table, film store, split by patient, shards; print the leak check."""
@@ -45,10 +50,11 @@ def train(job: JobFile, overrides: Overrides = None, json_: Json = False) -> Non
 def evaluate(
     run: RunDirectory,
     dataset: Annotated[str | None, typer.Option(help="The run's data set, where it has moved.")] = None,
+    raw: Raw = False,
     json_: Json = False,
 ) -> None:
     """Open the test split, score it once with the run's best model, and write the report."""
-    metrics, report = run_evaluate(Folder(run), dataset)
+    metrics, report = run_evaluate(Folder(run), dataset, raw=raw)
     output().result(
         {"out": Folder(run).url, "report": report, **metrics}, [_metrics_table(metrics), f"report: {report}"]
     )
@@ -60,13 +66,14 @@ def predict(
         list[str], typer.Argument(metavar="FILMS...", help="PNG or JPEG files, or folders of them.")
     ],
     out: Annotated[str, typer.Option("--out", metavar="P", help="Table to write: .parquet or .csv.")],
+    raw: Raw = False,
     json_: Json = False,
 ) -> None:
     """Score new films with a trained model."""
     from ray_cxr.evaluate.predict import predict as predict_films
 
     with ConsoleProgress() as progress:
-        scored = predict_films(Folder(run), films, out, progress.start, progress.advance)
+        scored = predict_films(Folder(run), films, out, progress.start, progress.advance, raw=raw)
         refused = scored.loc[scored["refused"] != "", "refused"]
         for row, reason in refused.items():
             progress.say(f"film {row} of the table (from 0) is refused: {reason}")

@@ -37,12 +37,12 @@ def run_train(settings: Job) -> dict[str, Any]:
     return metrics
 
 
-def run_evaluate(run: Folder, dataset: str | None) -> tuple[dict[str, Any], str]:
+def run_evaluate(run: Folder, dataset: str | None, *, raw: bool = False) -> tuple[dict[str, Any], str]:
     """`evaluate` with progress and report; gives the test metrics and the report's path."""
     from ray_cxr.evaluate.evaluate import evaluate_run
     from ray_cxr.report.write import write_report
 
     with ConsoleProgress() as progress:
-        evaluation = evaluate_run(run, dataset, progress.start, progress.advance)
+        evaluation = evaluate_run(run, dataset, progress.start, progress.advance, raw=raw)
     write_report(run, evaluation)
     return evaluation.metrics, f"{run.url}/report/index.html"

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream
 from ray_cxr.train.run import predictions_frame, split_metrics, write_predictions
-from ray_cxr.train.scoring import probabilities, score_split
+from ray_cxr.train.scoring import score_split
 from ray_cxr.train.worker import Worker
 
 OPENINGS = "test-openings.json"
@@ -44,10 +45,16 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Folder, dataset_url: str | None, start: Callable[[str, int], None], advance: Callable[[int], None]
+    run: Folder,
+    dataset_url: str | None,
+    start: Callable[[str, int], None],
+    advance: Callable[[int], None],
+    *,
+    raw: bool = False,
 ) -> Evaluation:
     """Opens the test split of the run's data set (or of `dataset_url`, where it has moved) and scores it.
 
+    raw: the sigmoid of the logits as they are, without the model's calibration.
     Raises InputError (no run, no data set) and RefusedError (another data set, a damaged model, a leak).
     """
     config = read_config(run)
@@ -70,10 +77,13 @@ def evaluate_run(
     scored = score_split(model.to(device), stream, Worker(device=device, threads=threads), advance)
     assert scored is not None
     rows, logits = scored
-    labels, scores = dataset.labels(findings)[rows], probabilities(logits)
+    labels = dataset.labels(findings)[rows]
+    calibration = None if raw else card.calibration
+    scores = probabilities(logits, calibration, findings)
     metrics = split_metrics("test", dataset, labels, scores, findings)
     metrics |= {"patients": int(dataset.index["patient_id"].iloc[rows].nunique())}
     metrics |= {"epoch": card.epoch, "test_openings": openings}
+    metrics |= {"probabilities": "raw" if calibration is None else "calibrated"}
     write_predictions(
         run, "predictions-test.parquet", predictions_frame(dataset, rows, findings, scores, labels)
     )

@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ from ray_cxr.axes import Pixels
 from ray_cxr.errors import InputError
 from ray_cxr.films.read import MAX_BYTES, SUFFIXES, FilmRefused, read_film, resize_square
 from ray_cxr.model.build import ChestModel
+from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
 from ray_cxr.storage import Folder
 from ray_cxr.stream.augment import shrink
-from ray_cxr.train.scoring import probabilities
 
 _BATCH = 64
 
@@ -33,9 +34,12 @@ def predict(
     out: str,
     start: Callable[[str, int], None],
     advance: Callable[[int], None],
+    *,
+    raw: bool = False,
 ) -> pd.DataFrame:
     """Scores the films and writes the table: `image_id`, `prob_<finding>` …, `refused` (reason, or empty).
 
+    raw: the sigmoid of the logits as they are, without the model's calibration.
     A film that cannot be used has no probabilities and a reason. InputError if none can be used.
     """
     target = Path(out)
@@ -47,6 +51,8 @@ def predict(
         raise InputError(f"--out: {out!r} is a directory; give the name of a table.")
     found = list_films(films)
     model, card = load_model(run / "best")
+    if raw:
+        card = replace(card, calibration=None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     start("films", len(found))
     table = _score(model.to(device), card, found, device, advance)
@@ -96,7 +102,7 @@ def _score(
             pixels = [film for film in loaded if not isinstance(film, str)]
             if pixels:
                 logits = model(torch.from_numpy(np.stack(pixels)).to(device)).float().cpu().numpy()
-                scores[used] = probabilities(logits)
+                scores[used] = probabilities(logits, card.calibration, card.findings)
             advance(len(chunk))
     table = pd.DataFrame({"image_id": [i for i, _ in films]})
     table[[f"prob_{f}" for f in card.findings]] = scores

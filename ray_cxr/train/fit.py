@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from ray_cxr.errors import InputError
-from ray_cxr.loss.bce import class_weights
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.weights import NAMED_WEIGHTS
 from ray_cxr.ray_session import ray_session
-from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
+from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
 from ray_cxr.stream.stream import check_resampling
+from ray_cxr.train.findings import trained_findings
 from ray_cxr.train.loop import build_classifier, train
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.run import claim_run
@@ -34,12 +34,10 @@ Show = Callable[[dict[str, Any]], None]
 def check_recipe(recipe: Recipe) -> Dataset:
     """Finds now, in seconds, what would fail later in every worker. Raises InputError, RefusedError."""
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
-    findings = check_findings(dataset, recipe.findings)
+    findings, _ = trained_findings(dataset, recipe)
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
-    labels = dataset.labels(findings)
-    class_weights(labels[dataset.rows("train")], findings, recipe.loss.kind)
     check_resampling(dataset, findings, recipe.stream)
-    validation = labels[dataset.rows("validation")]
+    validation = dataset.labels(findings)[dataset.rows("validation")]
     if metrics_by_finding(validation, np.zeros(validation.shape), findings)["mean_auroc"] is None:
         raise InputError(
             "split.validation: no finding has both positives and negatives among the validation films, so no epoch "

@@ -20,13 +20,14 @@ from torch.optim import Optimizer
 
 from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError, RayCxrError
-from ray_cxr.loss.bce import ClassWeights, class_weights, multitask_bce
+from ray_cxr.loss.multitask import MultitaskLoss, build_loss
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
+from ray_cxr.model.calibration import fit_calibration, probabilities
 from ray_cxr.model.freeze import Depth, freeze, train_mode
 from ray_cxr.model.saved import ModelCard, save_model
 from ray_cxr.model.weights import load_weights
-from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
+from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.augment_device import on_device
 from ray_cxr.stream.collate import Batch
@@ -34,6 +35,7 @@ from ray_cxr.stream.plan import EpochPlan
 from ray_cxr.stream.resample import exposure
 from ray_cxr.stream.stream import Stream
 from ray_cxr.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
+from ray_cxr.train.findings import trained_findings
 from ray_cxr.train.optimizer import build_optimizer, set_learning_rate
 from ray_cxr.train.run import (
     environment,
@@ -43,7 +45,7 @@ from ray_cxr.train.run import (
     write_predictions,
 )
 from ray_cxr.train.schedule import learning_rate_factor
-from ray_cxr.train.scoring import probabilities, score_split
+from ray_cxr.train.scoring import score_split
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.worker import Worker
 
@@ -61,7 +63,7 @@ class Session:
     model: ChestModel
     ddp: nn.Module
     optimizer: Optimizer
-    weights: ClassWeights
+    loss: MultitaskLoss
     train_stream: Stream
     validation_stream: Stream
     state: TrainState
@@ -98,12 +100,12 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     """Data set, model, loss and optimizer, restored where there is a checkpoint. Raises InputError, RefusedError."""
     torch.set_num_threads(worker.threads)
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
-    findings = check_findings(dataset, recipe.findings)
+    findings, dropped = trained_findings(dataset, recipe)
     labels = dataset.labels(findings)
-    weights = class_weights(labels[dataset.rows("train")], findings, recipe.loss.kind)
+    loss = build_loss(recipe.loss, labels[dataset.rows("train")], findings)
     model, loaded = build_classifier(recipe, dataset, len(findings))
     model.to(worker.device)
-    notes = [loaded] if loaded else []
+    notes = [note for note in (dropped, loaded) if note]
     optimizer = build_optimizer(model, recipe.model, recipe.train)
     run = Folder(recipe.out)
     state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer)
@@ -126,7 +128,7 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     if worker.is_first:
         run.write_json("environment.json", environment(worker.world.size, worker.device, worker.threads))
     return Session(
-        recipe, worker, run, dataset, findings, labels, model, model, optimizer, weights.to(worker.device),
+        recipe, worker, run, dataset, findings, labels, model, model, optimizer, loss.to(worker.device),
         train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings),
     )  # fmt: skip
 
@@ -223,7 +225,7 @@ def _backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
         targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
         last = number == len(parts) - 1
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
-            loss = multitask_bce(_forward(s, pixels), targets, labelled, s.weights)
+            loss = s.loss(_forward(s, pixels), targets, labelled)
             (loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -266,12 +268,12 @@ def _validate(s: Session, plan: EpochPlan, train_loss: float) -> dict[str, Any] 
     if gathered is None:
         return None
     rows, logits = gathered
-    labels, scores = s.labels[rows], probabilities(logits)
-    figures = metrics_by_finding(labels, scores, s.findings)
+    labels = s.labels[rows]
+    figures = metrics_by_finding(labels, probabilities(logits, None, s.findings), s.findings)
     better = figures["mean_auroc"] > s.state.best_auroc
     if better:
         s.state.best_epoch, s.state.best_auroc = plan.epoch, figures["mean_auroc"]
-        _keep_best(s, labels, scores, rows)
+        _keep_best(s, labels, logits, rows)
     s.epoch_times["validate"] = time.perf_counter() - started
     line = _history_line(s, plan, train_loss, _split_loss(s, labels, logits), figures, better=better)
     s.state.history.append(line)
@@ -281,10 +283,15 @@ def _validate(s: Session, plan: EpochPlan, train_loss: float) -> dict[str, Any] 
 def _split_loss(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.float32]]) -> float:
     targets = torch.from_numpy(labels).to(s.worker.device)
     labelled = (~torch.isnan(targets)).sum(0)
-    return float(multitask_bce(torch.from_numpy(logits).to(s.worker.device), targets, labelled, s.weights))
+    return float(s.loss(torch.from_numpy(logits).to(s.worker.device), targets, labelled))
 
 
-def _keep_best(s: Session, labels: Labels, scores: np.ndarray[Any, np.dtype[np.float64]], rows: Any) -> None:
+def _keep_best(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.float32]], rows: Any) -> None:
+    train_labels = s.labels[s.dataset.rows("train")]
+    weight = s.dataset.index["sampling_weight"].to_numpy(np.float64)
+    shift = s.loss.shift(train_labels, weight[s.dataset.rows("train")])
+    calibration = fit_calibration(logits, labels, s.findings, shift, weight[rows])
+    scores = probabilities(logits, calibration, s.findings)
     card = ModelCard(
         backbone=s.recipe.model.backbone,
         findings=s.findings,
@@ -295,12 +302,13 @@ def _keep_best(s: Session, labels: Labels, scores: np.ndarray[Any, np.dtype[np.f
         protocol=s.dataset.manifest["protocol"],
         epoch=s.state.best_epoch,
         mean_auroc=s.state.best_auroc,
+        calibration=calibration,
     )
     save_model(s.run / "best", s.model, card)
     frame = predictions_frame(s.dataset, rows, s.findings, scores, labels)
     write_predictions(s.run, "predictions-validation.parquet", frame)
     metrics = split_metrics("validation", s.dataset, labels, scores, s.findings)
-    s.run.write_json("metrics.json", metrics | {"epoch": s.state.best_epoch})
+    s.run.write_json("metrics.json", metrics | {"epoch": s.state.best_epoch, "probabilities": "calibrated"})
 
 
 def _history_line(

@@ -48,8 +48,3 @@ def _refuse_non_finite(logits: NDArray[np.float32], rows: Rows) -> None:
             f"the model gives no finite number for {len(bad)} films (index rows {', '.join(map(str, bad[:8]))}"
             f"{', …' if len(bad) > 8 else ''}); train with a smaller train.learning_rate."
         )
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Sigmoid of logits, in float64 so that ranks are kept."""
-    return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
