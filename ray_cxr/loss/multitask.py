@@ -61,14 +61,19 @@ class MultitaskLoss:
         sums = torch.where(known, cell, 0.0).sum(0)
         return torch.where(labelled > 0, sums / labelled.clamp(min=1), 0.0)
 
-    def shift(self, labels: Labels, sampling_weight: NDArray[np.float64]) -> NDArray[np.float64] | None:
-        """How far the weights of these training labels [N, F] move the logits, [F]; see `logit_shift`.
+    def shift(
+        self,
+        labels: Labels,
+        sampling_weight: NDArray[np.float64],
+        multiplicity: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64] | None:
+        """How far weights and repeats of these training labels [N, F] move the logits, [F]; see `logit_shift`.
 
         None for losses that are no cross-entropy: their optimum is no probability, by no constant.
         """
         if self.settings.kind not in ("bce", "weighted_bce"):
             return None
-        return logit_shift(self.weights, labels, sampling_weight=sampling_weight)
+        return logit_shift(self.weights, labels, multiplicity, sampling_weight)
 
     def to(self, device: torch.device) -> MultitaskLoss:
         return MultitaskLoss(self.settings, self.weights.to(device))
@@ -78,7 +83,7 @@ def build_loss(
     settings: LossSettings,
     labels: Labels,
     findings: Sequence[str],
-    multiplicity: NDArray[np.int64] | None = None,
+    multiplicity: NDArray[np.float64] | None = None,
 ) -> MultitaskLoss:
     """The loss for these training labels [N, F]. InputError names a finding that has one class only."""
     check_learnable(labels, findings)

@@ -30,11 +30,11 @@ def equal_weights(findings: int) -> ClassWeights:
     return ClassWeights(torch.ones(findings), torch.ones(findings))
 
 
-def class_weights(labels: Labels, multiplicity: NDArray[np.int64] | None = None) -> ClassWeights:
+def class_weights(labels: Labels, multiplicity: NDArray[np.float64] | None = None) -> ClassWeights:
     """w_pos = negatives / total, w_neg = positives / total, so that both classes add up to the same weight.
 
     labels [N, F], NaN = not labelled and not counted; every finding has both classes (`check_learnable`).
-    multiplicity [N]: how often each film is shown, where films are repeated or left out; None: once.
+    multiplicity [N]: how often each film is shown in an epoch, on average, where films are repeated; None: once.
     Source: Wang et al., ChestX-ray8, CVPR 2017, eq. 1 (the same ratio of weights).
     """
     positives, negatives = count_classes(labels, multiplicity)
@@ -48,7 +48,7 @@ def class_weights(labels: Labels, multiplicity: NDArray[np.int64] | None = None)
 def logit_shift(
     weights: ClassWeights,
     labels: Labels,
-    multiplicity: NDArray[np.int64] | None = None,
+    multiplicity: NDArray[np.float64] | None = None,
     sampling_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """By how much weights and repeats move the logits of a cross-entropy, [F] float64, natural logarithm.
@@ -66,10 +66,10 @@ def logit_shift(
 
 
 def count_classes(
-    labels: Labels, times: NDArray[np.int64] | NDArray[np.float64] | None = None
+    labels: Labels, times: NDArray[np.float64] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Positives and negatives, each [F] float64, every film counted `times` [N] (None: once)."""
-    times = np.ones(len(labels)) if times is None else times.astype(np.float64)
+    times = np.ones(len(labels)) if times is None else times
     return times @ (labels == 1), times @ (labels == 0)
 
 

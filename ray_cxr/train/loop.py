@@ -287,9 +287,10 @@ def _split_loss(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.
 
 
 def _keep_best(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.float32]], rows: Any) -> None:
-    train_labels = s.labels[s.dataset.rows("train")]
+    resampling, trained = s.train_stream.resampling, s.train_stream.layout.rows
+    shown = None if resampling is None else resampling.expected()
     weight = s.dataset.index["sampling_weight"].to_numpy(np.float64)
-    shift = s.loss.shift(train_labels, weight[s.dataset.rows("train")])
+    shift = s.loss.shift(s.labels[trained], weight[trained], shown)
     calibration = fit_calibration(logits, labels, s.findings, shift, weight[rows])
     scores = probabilities(logits, calibration, s.findings)
     card = ModelCard(

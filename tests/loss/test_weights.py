@@ -43,7 +43,7 @@ def test_both_classes_weigh_the_same_in_sum() -> None:
 def test_weights_follow_the_films_as_shown() -> None:
     """Six normal films and two with a mass, shown four times each in sum: nothing is left to weigh."""
     labels = np.array([[0]] * 6 + [[1]] * 2, np.float32)
-    weights = class_weights(labels, np.array([1, 1, 1, 1, 0, 0, 2, 2]))
+    weights = class_weights(labels, np.array([1.0, 1, 1, 1, 0, 0, 2, 2]))
     assert (weights.positive.item(), weights.negative.item()) == (0.5, 0.5)
 
 
@@ -70,7 +70,7 @@ def test_shift_of_balanced_weights_is_the_log_odds_against_the_finding() -> None
 def test_without_weights_only_repeats_shift() -> None:
     labels = np.array([[0]] * 6 + [[1]] * 2, np.float32)
     assert logit_shift(equal_weights(1), labels).tolist() == [0]
-    shown = np.array([1, 1, 1, 1, 0, 0, 2, 2])  # the odds of a mass were 2 : 6 and are shown as 4 : 4
+    shown = np.array([1.0, 1, 1, 1, 0, 0, 2, 2])  # the odds of a mass were 2 : 6 and are shown as 4 : 4
     assert logit_shift(equal_weights(1), labels, shown) == pytest.approx([np.log(3)])
 
 
@@ -85,7 +85,7 @@ def test_least_loss_lies_at_the_shifted_log_odds(positives: int, negatives: int,
     """A single logit for all films, found by setting the gradient to zero: w₊n₊(1 - p) = w₋n₋p."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation([1.0] * positives + [0.0] * negatives)[:, None].astype(np.float32)
-    shown = rng.integers(1, 5, len(labels))
+    shown = rng.integers(1, 5, len(labels)).astype(float)
     weights = class_weights(labels, shown)
     up = float(weights.positive) * shown[labels[:, 0] == 1].sum()
     down = float(weights.negative) * shown[labels[:, 0] == 0].sum()
