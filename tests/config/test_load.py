@@ -72,7 +72,7 @@ def test_unknown_key_of_an_override_is_refused_too(refusal) -> None:  # type: ig
     [
         ("train: {epochs: 0}", "train.epochs: got 0, but input should be greater than or equal to 1."),
         ("train: {learning_rate: .nan}", "train.learning_rate: got nan, but input should be a finite number."),
-        ("loss: {kind: mse}", "loss.kind: got 'mse', but input should be 'weighted_bce' or 'bce'."),
+        ("loss: {kind: mse}", "loss.kind: got 'mse', but input should be 'weighted_bce', 'bce', 'focal' or 'asymmetric'."),
         ("model: {freeze_depth: -1}",
          "model.freeze_depth: got -1, but input should be greater than or equal to 0, or input should be 'head'."),
         ("findings: Mass", "findings: got 'Mass', but input should be a valid list."),
