@@ -56,6 +56,8 @@ class Beside:
     """[N] the films that were used."""
     reference: Labels
     """[N] the labels that they were measured against."""
+    scores: Floats
+    """[N] the model's."""
 
     @property
     def under_curve(self) -> bool | None:
@@ -197,7 +199,7 @@ def _beside(
     }
     return Beside(
         reader, int(chosen.sum()), int(truth.sum()), **estimates, left_out=left_out, draws=spread["difference"],
-        chosen=chosen, reference=reference,
+        chosen=chosen, reference=reference, scores=scores,
     )  # fmt: skip
 
 

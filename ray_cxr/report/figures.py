@@ -101,20 +101,20 @@ def roc_figure(curves: Sequence[Curve]) -> Figure:
         "line": {"color": NEUTRAL, "width": 1.5, "dash": "dot"},
     }  # fmt: skip
     hover = "%{fullData.name}<br>sensitivity %{y:.1%}<br>1 − specificity %{x:.1%}<extra></extra>"
-    lines = [_trace(curve, "linear", hover) for curve in _by_value(curves)]
+    lines = [curve_trace(curve, "linear", hover) for curve in _by_value(curves)]
     return {
         "data": [*lines, guess],
-        "layout": _unit_square("1 − specificity", "Sensitivity", "AUROC", len(lines) + 1),
+        "layout": unit_square("1 − specificity", "Sensitivity", "AUROC", len(lines) + 1),
     }
 
 
 def precision_recall_figure(curves: Sequence[Curve]) -> Figure:
     """The curves as steps, best average precision first in the legend."""
     hover = "%{fullData.name}<br>precision %{y:.1%}<br>recall %{x:.1%}<extra></extra>"
-    lines = [_trace(curve, "vh", hover) for curve in _by_value(curves)]
+    lines = [curve_trace(curve, "vh", hover) for curve in _by_value(curves)]
     return {
         "data": lines,
-        "layout": _unit_square("Recall (sensitivity)", "Precision", "Average precision", len(lines)),
+        "layout": unit_square("Recall (sensitivity)", "Precision", "Average precision", len(lines)),
     }
 
 
@@ -160,19 +160,20 @@ def _by_value(curves: Sequence[Curve]) -> list[Curve]:
     return sorted(curves, key=lambda curve: -curve.value)
 
 
-def _trace(curve: Curve, shape: str, hover: str) -> dict[str, Any]:
-    x, y = _thin(curve.x, curve.y)
+def curve_trace(curve: Curve, shape: str, hover: str, points: int = _MAX_POINTS) -> dict[str, Any]:
+    """A curve as a line of at most so many points, named by its finding and value."""
+    x, y = _thin(curve.x, curve.y, points)
     return {
         "x": x, "y": y, "mode": "lines", "name": f"{plotly_text(curve.finding)} {curve.value:.3f}",
         "line": {"color": curve.colour, "dash": curve.dash, "width": 2, "shape": shape}, "hovertemplate": hover,
     }  # fmt: skip
 
 
-def _thin(x: Points, y: Points) -> tuple[list[float], list[float]]:
-    """At most _MAX_POINTS points, evenly along the line with both ends: more only make the file heavy."""
-    if len(x) > _MAX_POINTS:
+def _thin(x: Points, y: Points, points: int) -> tuple[list[float], list[float]]:
+    """At most so many points, evenly along the line with both ends: more only make the file heavy."""
+    if len(x) > points:
         along = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
-        kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _MAX_POINTS - 1)))
+        kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], points - 1)))
         kept = np.append(kept[kept < len(x) - 1], len(x) - 1)
         x, y = x[kept], y[kept]
     return np.round(x, 5).tolist(), np.round(y, 5).tolist()
@@ -188,7 +189,7 @@ def _epoch_line(
     }  # fmt: skip
 
 
-def _unit_square(x_title: str, y_title: str, legend_title: str, lines: int) -> dict[str, Any]:
+def unit_square(x_title: str, y_title: str, legend_title: str, lines: int) -> dict[str, Any]:
     """Both axes 0..1 at equal aspect, high enough for all lines of the legend: on paper nobody can scroll it."""
     unit = {"range": [-0.01, 1.01], "dtick": 0.2, "tickformat": ".1f", "constrain": "domain"}
     return base_layout() | {

@@ -1,0 +1,63 @@
+"""The page of a comparison."""
+
+from typing import Any
+
+import numpy as np
+
+from ray_cxr.evaluate.compare import Comparison, compare
+from ray_cxr.evaluate.compare_protocol import Entry
+from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.report.compare import render_comparison, summary_sentences
+from ray_cxr.report.compare_figures import forest_figure, overlay_figure
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def compared(signals: dict[str, float], **fields: Any) -> Comparison:
+    """Models of such signals on the same 240 films of 120 patients, with two findings."""
+    labels = (np.random.default_rng(0).random((240, 2)) < 0.3).astype(np.float32)
+    entries = []
+    for name, signal in signals.items():
+        noise = np.random.default_rng(int(signal * 100)).normal(size=labels.shape)
+        ids = np.array([f"film-{n}" for n in range(240)], object)
+        patients = np.array([f"patient-{n // 2}" for n in range(240)], object)
+        scored = Scored(ids, patients, [HOSTILE, "Mass"], labels, signal * labels + noise)
+        entries.append(Entry(name, scored, fields.get(name, {}), 1))
+    return compare(entries, draws=100)
+
+
+def test_the_page_names_models_and_no_films() -> None:
+    page = render_comparison(compared({"run-a": 3.0, "run-b<b>": 0.5}))
+    assert HOSTILE not in page
+    assert "run-b<b>" not in page
+    assert "film-" not in page
+    assert "patient-" not in page
+    for plot in ("plot-difference-0", "plot-overlay-0", "plot-overlay-1"):
+        assert f'id="{plot}"' in page
+
+
+def test_the_answer_in_words() -> None:
+    sure = summary_sentences(compared({"good": 3.0, "poor": 0.5}))
+    assert sure[0].startswith("good has the higher mean AUROC than poor, by 0.")
+    turned = summary_sentences(compared({"poor": 0.5, "good": 3.0}))
+    assert turned[0].startswith("good has the higher mean AUROC than poor, by 0.")
+    unsure = summary_sentences(compared({"a": 1.0, "b": 1.01}))
+    assert "are not shown to differ" in unsure[0]
+
+
+def test_across_protocols_the_page_warns() -> None:
+    page = render_comparison(
+        compared({"a": 2.0, "b": 1.0}, a={"protocol": "official"}, b={"protocol": "sampled"})
+    )
+    assert "Compared across protocols, as asked: protocol (official / sampled)" in page
+
+
+def test_figures() -> None:
+    comparison = compared({"a": 3.0, "b": 0.5, "c": 0.1})
+    overlay = overlay_figure(comparison, "Mass")
+    assert [t["name"].split()[0] for t in overlay["data"]] == ["a", "b", "c", "guessing"]
+    pairs = [p for p in comparison.pairs if (p.first, p.second) == (0, 1)]
+    forest = forest_figure(pairs)
+    shown = {y: x for trace in forest["data"] for x, y in zip(trace["x"], trace["y"], strict=True)}
+    assert [shown[n] for n in range(3)] == [round(p.auroc.value or 0, 5) for p in pairs]
+    assert forest["layout"]["yaxis"]["ticktext"][2] == "mean over findings"
