@@ -32,7 +32,17 @@ def _sections(properties: dict[str, Any], definitions: dict[str, Any]) -> Iterat
             kind = definition["properties"].get("kind", {}).get("const")
             title = f"`{name}` of kind `{kind}`" if kind and name == "source" else f"`{name}`"
             yield f"\n## {title}\n\n{definition.get('description', '')}\n\n"
-            yield _table(f"{name}.", definition["properties"])
+            yield _table(f"{name}.", dict(_flat(definition["properties"], definitions)))
+
+
+def _flat(properties: dict[str, Any], definitions: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, setting), with the settings inside a group of settings under dotted names."""
+    for name, setting in properties.items():
+        if "$ref" in setting:
+            inside = definitions[setting["$ref"].rpartition("/")[2]]["properties"]
+            yield from ((f"{name}.{below}", s) for below, s in _flat(inside, definitions))
+        else:
+            yield name, setting
 
 
 def _references(setting: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import audit, commands, demo, doctor, settings
+from ray_cxr.cli import audit, commands, demo, doctor, init, settings
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import InputError, RayCxrError
@@ -31,6 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(demo.demo)
+app.command()(init.init)
 app.command()(commands.prepare)
 app.command()(commands.train)
 app.command()(commands.evaluate)

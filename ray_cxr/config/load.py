@@ -21,7 +21,7 @@ def read_settings(cls: type[S], path: str | Path | None, overrides: Sequence[str
     """The settings of the YAML file at `path` (None: the defaults) with `overrides` on top.
 
     Each override is `dotted.key=value`, the value read as YAML; a number steps into a list
-    (`source.0.images=films`). Raises InputError with one sentence per problem.
+    (`source.0.images=films`, also where the file has one mapping instead of a list). Raises InputError with one sentence per problem.
     """
     raw = _read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
@@ -88,6 +88,13 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if isinstance(node, list):
             node = _into_list(node, part, override, last=last, value=value)
         elif isinstance(node, dict):
+            if part == "0" and not last:
+                continue  # one mapping stands for a list of one
+            if part.isdigit():
+                above = ".".join(parts[:depth])
+                raise InputError(
+                    f"override {override!r}: {above} is one mapping here and no list; write {above}.KEY=VALUE."
+                )
             if last:
                 node[part] = value
             else:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import binary, is_binary
-from ray_cxr.labels.names import NO_FINDING, SYNONYMS, meaning, spelling
+from ray_cxr.labels.names import SYNONYMS, meaning, says_normal, spelling
 from ray_cxr.labels.nih import FINDINGS as NIH_FINDINGS
 from ray_cxr.labels.settings import Columns
 from ray_cxr.labels.text_table import listed, require
@@ -22,7 +22,7 @@ USUAL_NAMES = {
     ),
     "patient": ("patient id", "patientid", "patient", "subject id", "subjectid", "subject", "person id"),
     "view": ("view position", "viewposition", "view", "projection", "ap pa"),
-    "age": ("patient age", "patientage", "age", "age years", "age (years)"),
+    "age": ("patient age", "patientage", "age", "age years", "age (years)", "age in years", "years"),
     "sex": ("patient gender", "patient sex", "patientsex", "sex", "gender"),
     "split": ("split", "set", "set id", "subset", "partition", "dataset type"),
     "findings": (
@@ -78,7 +78,9 @@ def find_roles(
     guessed: dict[str, str] = {}
     for role, stated in named.items():
         if stated is None and not (role == "patient" and by_regex):
-            found = _guess(frame, role, taken, stems, where)
+            # Where each film is of another patient, one column names both.
+            others = taken - {named["patient"]} if role == "image" else taken
+            found = _guess(frame, role, others, stems, where)
             if found is not None:
                 named[role] = guessed[role] = found
                 taken.add(found)
@@ -152,11 +154,7 @@ def _findings(
         require(frame, list(columns), where)
         _refuse_twice(list(columns.values()))
         return columns, None
-    free = [
-        c
-        for c in frame.columns
-        if c not in taken and spelling(c) not in (*_NO_FINDINGS, *map(spelling, NO_FINDING))
-    ]
+    free = [c for c in frame.columns if c not in taken and not never_labels(c) and not says_normal(c)]
     found = {c: c for c in free if _looks_like_labels(c, frame[c])}
     if found:
         require(frame, list(found), where)
@@ -168,6 +166,11 @@ def _findings(
         f"{where} has no column that can be told to hold labels; set source.columns.findings to columns of 0 and 1, or to "
         f"one that names findings, of {listed(free)}."
     )
+
+
+def never_labels(column: str) -> bool:
+    """Whether a column is no finding whatever it holds."""
+    return spelling(column) in _NO_FINDINGS
 
 
 def _looks_like_labels(name: str, cells: pd.Series) -> bool:

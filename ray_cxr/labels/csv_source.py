@@ -5,8 +5,6 @@ Reads: a table (CSV, TSV, plain or .gz, Parquet) and the names of files in folde
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pandas as pd
 
@@ -22,7 +20,7 @@ from ray_cxr.labels.cells import (
     unknown_ages,
 )
 from ray_cxr.labels.columns import Roles, find_roles
-from ray_cxr.labels.locate import list_films, match_films
+from ray_cxr.labels.locate import film_stems, list_films, match_films
 from ray_cxr.labels.settings import CsvSource
 from ray_cxr.labels.source import (
     SourceTable,
@@ -43,8 +41,9 @@ def csv_table(source: CsvSource, keep_missing: bool = False) -> SourceTable:
     where = f"source.labels: {source.labels!r}"
     raw = read_text_table(source.labels)
     films = list_films(source.images)
-    stems = {os.path.splitext(os.path.basename(film))[0] for film in films}
-    roles = find_roles(raw, source.columns, stems, where, by_regex=source.patient_regex is not None)
+    roles = find_roles(
+        raw, source.columns, film_stems(films), where, by_regex=source.patient_regex is not None
+    )
     notes = _notes_on_roles(roles)
     names = _film_names(raw[roles.image], roles.image, where)
     labels = _labels(raw, roles, source, where, notes)
@@ -72,7 +71,7 @@ def _notes_on_roles(roles: Roles) -> list[str]:
         notes.append(
             "columns guessed: " + "; ".join(f"{role} = {column}" for role, column in roles.guessed.items())
         )
-    if roles.left_out:
+    if roles.left_out and "findings" in roles.guessed:
         notes.append(f"columns left out: {listed(roles.left_out)}")
     return notes
 
@@ -92,7 +91,7 @@ def _labels(raw: pd.DataFrame, roles: Roles, source: CsvSource, where: str, note
     """[N, F] float32 with the index of `raw`."""
     if roles.named_in is not None:
         cells = raw[roles.named_in]
-        separator = source.columns.separator or _separator(cells)
+        separator = source.columns.separator or choose_separator(cells)
         labels = named_findings(cells, separator)
         if labels.empty or not labels.shape[1]:
             raise InputError(
@@ -113,7 +112,7 @@ def _labels(raw: pd.DataFrame, roles: Roles, source: CsvSource, where: str, note
     return pd.DataFrame(columns, index=raw.index)
 
 
-def _separator(cells: pd.Series) -> str:
+def choose_separator(cells: pd.Series) -> str:
     """The commonest separator of names that occurs; `|` where none does."""
     texts = "".join(cells.unique())
     return next((s for s in "|;," if s in texts), "|")

@@ -48,6 +48,11 @@ def is_film(name: str) -> bool:
     return name.lower().endswith(FILM_SUFFIXES) and not name.startswith("._")
 
 
+def film_stems(films: Sequence[str]) -> set[str]:
+    """The films' file names without suffix."""
+    return {os.path.splitext(os.path.basename(film))[0] for film in films}
+
+
 def find_films(folders: Sequence[str]) -> dict[str, str]:
     """File name → path of every film below the folders. InputError where a folder is missing or a name is double."""
     found: dict[str, str] = {}

@@ -216,3 +216,15 @@ def test_every_setting_is_documented() -> None:
             # A setting that is a group of settings may leave the sentence to the group.
             group = schema["$defs"].get(value.get("$ref", "").rpartition("/")[2], {})
             assert value.get("description") or group.get("description"), f"{name}.{setting}"
+
+
+def test_one_source_may_be_reached_as_the_first_of_a_list(job, refusal) -> None:  # type: ignore[no-untyped-def]
+    text = "source: {kind: nih, images: a, labels: b}"
+    assert job(text, "source.0.views=[PA]") == job(text, "source.views=[PA]")
+    sentence = "source is one mapping here and no list; write source.KEY=VALUE"
+    assert sentence in refusal(text, "source.1.views=[PA]")
+
+
+def test_a_group_of_settings_inside_a_source_is_checked_by_name(refusal) -> None:  # type: ignore[no-untyped-def]
+    text = "source: {kind: csv, images: a, labels: b, columns: {imge: x}}"
+    assert refusal(text) == "source.0.columns.imge: unknown setting; did you mean source.0.columns.image?"
