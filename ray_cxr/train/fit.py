@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 
 from ray_cxr.errors import InputError
 from ray_cxr.metrics import metrics_by_finding
-from ray_cxr.model.weights import NAMED_WEIGHTS
+from ray_cxr.model.sources import NAMED_WEIGHTS
 from ray_cxr.ray_session import ray_session
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
@@ -43,7 +42,7 @@ def check_recipe(recipe: Recipe) -> Dataset:
             "split.validation: no finding has both positives and negatives among the validation films, so no epoch "
             "could be called the best; prepare the data set with a larger validation split."
         )
-    build_classifier(recipe, dataset, len(findings))
+    build_classifier(recipe, dataset, findings)
     return dataset
 
 
@@ -81,7 +80,7 @@ def _with_absolute_paths(recipe: Recipe) -> Recipe:
     """Workers run in a directory of their own, so a relative path would mean another place there."""
     weights = recipe.model.weights
     if weights not in NAMED_WEIGHTS:
-        weights = str(Path(weights).resolve())
+        weights = Folder(weights).url
     return recipe.model_copy(
         update={
             "out": Folder(recipe.out).url,

@@ -26,7 +26,7 @@ from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
 from ray_cxr.model.calibration import fit_calibration, probabilities
 from ray_cxr.model.freeze import Depth, freeze, train_mode
 from ray_cxr.model.saved import ModelCard, save_model
-from ray_cxr.model.weights import load_weights
+from ray_cxr.model.weights import Loaded, load_weights
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.augment_device import on_device
@@ -67,6 +67,7 @@ class Session:
     train_stream: Stream
     validation_stream: Stream
     state: TrainState
+    loaded: Loaded | None
     epoch_times: dict[str, float] = field(default_factory=dict)
     depth: Depth | None = None
     """The freeze depth in effect; None before the first epoch."""
@@ -103,9 +104,10 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     findings, dropped = trained_findings(dataset, recipe)
     labels = dataset.labels(findings)
     loss = build_loss(recipe.loss, labels[dataset.rows("train")], findings)
-    model, loaded = build_classifier(recipe, dataset, len(findings))
+    model, loaded = build_classifier(recipe, dataset, findings)
     model.to(worker.device)
-    notes = [note for note in (dropped, loaded) if note]
+    notes = [dropped] if dropped else []
+    notes += _weights_notes(loaded, dataset) if loaded is not None else []
     optimizer = build_optimizer(model, recipe.model, recipe.train)
     run = Folder(recipe.out)
     state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer)
@@ -126,26 +128,41 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
         for split in ("train", "validation")
     )
     if worker.is_first:
-        run.write_json("environment.json", environment(worker.world.size, worker.device, worker.threads))
+        machine = environment(worker.world.size, worker.device, worker.threads)
+        origin = loaded.as_dict() if loaded is not None else None
+        run.write_json("environment.json", machine | {"weights": origin})
     return Session(
         recipe, worker, run, dataset, findings, labels, model, model, optimizer, loss.to(worker.device),
-        train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings),
+        train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings), loaded,
     )  # fmt: skip
 
 
-def build_classifier(recipe: Recipe, dataset: Dataset, findings: int) -> tuple[ChestModel, str]:
-    """The model as training starts with it, and a sentence on its weights (empty where they are fresh)."""
+def build_classifier(
+    recipe: Recipe, dataset: Dataset, findings: list[str]
+) -> tuple[ChestModel, Loaded | None]:
+    """The model as training starts with it, and what came from its weights (None where they are fresh)."""
     torch.manual_seed(recipe.seed)
     backbone = recipe.model.backbone
     normalisation = resolve_normalisation(
         recipe.stream.normalisation, backbone, dataset.manifest["pixel_statistics"]
     )
-    model = build_model(backbone, findings, recipe.stream.image_px, normalisation)
-    loaded = load_weights(model.network, recipe.model.weights, backbone)
+    model = build_model(backbone, len(findings), recipe.stream.image_px, normalisation)
+    loaded = load_weights(model, recipe.model.weights, backbone, findings)
     for epoch, depth in recipe.model.unfreeze.items():
         freeze(model, depth, backbone, f"model.unfreeze.{epoch}")
     freeze(model, recipe.model.freeze_depth, backbone)
-    return model, loaded.sentence() if loaded is not None else ""
+    return model, loaded
+
+
+def _weights_notes(loaded: Loaded, dataset: Dataset) -> list[str]:
+    """What came from the weights, and a warning where our leak check cannot reach."""
+    notes = [loaded.sentence()]
+    if loaded.trained_on not in (None, dataset.fingerprint):
+        notes.append(
+            "model.weights: that run was trained on another data set; the test figures hold only if none of its training "
+            "patients is among these test films (ray-cxr audit compares two sets)"
+        )
+    return notes
 
 
 def _freeze_for(s: Session, epoch: int) -> None:
@@ -304,6 +321,7 @@ def _keep_best(s: Session, labels: Labels, logits: np.ndarray[Any, np.dtype[np.f
         epoch=s.state.best_epoch,
         mean_auroc=s.state.best_auroc,
         calibration=calibration,
+        weights=s.loaded.origin() if s.loaded is not None else None,
     )
     save_model(s.run / "best", s.model, card)
     frame = predictions_frame(s.dataset, rows, s.findings, scores, labels)
