@@ -48,13 +48,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, and the table beside it that says the same to who cannot see the figure or prints without it."""
+    """A figure, and the table beside it that says the same to who cannot see the figure or prints without it.
+
+    wide_table: the table stands below the figure.
+    """
 
     kind: ClassVar = "plot"
     identifier: str
     figure: Figure
     label: str
     table: Table
+    wide_table: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,11 @@ class HeatTable:
     caption: str
     columns: Sequence[str]
     rows: Sequence[tuple[str, Sequence[HeatCell]]]
+
+    @property
+    def upright_heads(self) -> bool:
+        """Many long names fit above narrow columns only when they are turned."""
+        return len(self.columns) > 6 and max(map(len, self.columns)) > 8
 
 
 @dataclass(frozen=True)
