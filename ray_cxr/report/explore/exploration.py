@@ -106,8 +106,7 @@ def explore(
     dealt = frame.assign(split=pd.Categorical(frame["split"].replace("", np.nan), SPLITS))
     pixels = None
     if films and frame["here"].any():
-        start("films looked at (some of them for the grid only)", films)
-        pixels = look_at_films(material.films, frame, findings, films, material.seed, advance)
+        pixels = look_at_films(material.films, frame, findings, films, material.seed, start, advance)
     return Exploration(
         material=material,
         overall=count_group(frame, findings),

@@ -17,7 +17,7 @@ import pandas as pd
 from ray_cxr.axes import Pixels, Rows
 from ray_cxr.films.codec import decode
 from ray_cxr.films.phantom import draw_phantom
-from ray_cxr.films.read import MAX_BYTES, FilmRefused, read_film, resize_square
+from ray_cxr.films.read import FilmRefused, read_file, read_film, reason_kind, resize_square
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.stream.layout import split_layout
 from ray_cxr.stream.read import read_window
@@ -72,20 +72,10 @@ class UnpreparedFilms:
         if locator.startswith("phantom:"):
             return Film(row, draw_phantom(locator, self._image_px), (self._image_px, self._image_px))
         try:
-            film = read_film(_bytes(locator))
+            film = read_film(read_file(locator))
         except FilmRefused as reason:
-            return Film(row, np.zeros((0, 0), np.uint8), refused=str(reason))
+            return Film(row, np.zeros((0, 0), np.uint8), refused=reason_kind(str(reason)))
         return Film(row, resize_square(film, self._image_px), (film.shape[0], film.shape[1]))
-
-
-def _bytes(path: str) -> bytes:
-    try:
-        if os.path.getsize(path) > MAX_BYTES:
-            raise FilmRefused(f"file larger than {MAX_BYTES // 2**20} MiB")
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise FilmRefused(f"unreadable: {error.strerror}") from None
 
 
 class PreparedFilms:

@@ -16,7 +16,7 @@ from ray_cxr.report.words import count_text
 
 _SOURCE_WORDS = {
     "source": "Source", "rows": "Rows in the label table", "films": "Films found", "without_file": "Without a film",
-    "other_views": "Other views",
+    "other_views": "Other views", "patients": "Patients",
 }  # fmt: skip
 
 
@@ -206,10 +206,12 @@ def _per_film(found: Exploration) -> Plot:
 
 def labellers(found: Exploration) -> Section:
     """Which source labels what, and what became of its rows."""
-    columns = list(dict.fromkeys(k for source in found.material.sources for k in source))
+    columns = [k for k in _SOURCE_WORDS if any(k in source for source in found.material.sources)]
     rows = [[_cell(source.get(k)) for k in columns] for source in found.material.sources]
-    heads = [_SOURCE_WORDS.get(k, k.replace("_", " ").capitalize()) for k in columns]
+    heads = [_SOURCE_WORDS[k] for k in columns]
     blocks: list[Block] = [Table("Rows and films", heads, rows)]
+    for source in found.material.sources:
+        blocks += [Text(f"{source['source']}: {note}.", "muted") for note in source.get("notes", [])]
     if len(found.sources) > 1:
         shares = {n: {f: _labelled(c, f) for f in found.findings} for n, c in found.sources.items()}
         cells = [

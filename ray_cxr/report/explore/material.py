@@ -14,8 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.films.parts import PART_NAME
 from ray_cxr.labels.table import build_label_table
 from ray_cxr.report.explore.films import FilmSource, PreparedFilms, UnpreparedFilms
+from ray_cxr.shards.claim import settings_of
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.shards.settings import Preparation
 from ray_cxr.splits.sampled import sampled_split
@@ -54,8 +56,7 @@ def same_preparation(job: Preparation) -> tuple[bool, bool]:
         return False, False
     try:
         made: dict[str, Any] = folder.read_json("manifest.json")["settings"]
-        now = job.model_dump(mode="json", include=set(Preparation.model_fields))
-        return True, all(made.get(name) == value for name, value in now.items() if name != "dataset")
+        return True, all(made.get(n) == value for n, value in settings_of(job).items() if n != "dataset")
     except (ValueError, KeyError, TypeError, AttributeError):
         return True, False
 
@@ -101,7 +102,7 @@ def material_of_dataset(url: str) -> Material:
 def _stored_sizes(dataset: Dataset) -> pd.DataFrame | None:
     """Width and height of the files that the films came from, by row of the index; None where the store is gone."""
     store = dataset.folder / "films"
-    names = [name for name in store.names() if name.endswith(".parquet")]
+    names = [name for name in store.names() if PART_NAME.fullmatch(name)]
     if not names:
         return None
     tables = [pq.read_table(store.full(n), columns=_SIZE_COLUMNS, filesystem=store.fs) for n in names]

@@ -65,7 +65,7 @@ class PixelFacts:
 
 def look_at_films(
     films: FilmSource, frame: pd.DataFrame, findings: Sequence[str], count: int, seed: int,
-    advance: Callable[[int], None],
+    start: Callable[[str, int], None], advance: Callable[[int], None],
 ) -> PixelFacts:  # fmt: skip
     """Reads `count` films for the statistics, and those of the grid. A film that cannot be read is counted."""
     order = films.order(seed)
@@ -74,6 +74,7 @@ def look_at_films(
     facts: dict[int, FilmFacts] = {}
     histogram, refused, pictures = _empty(), dict[str, int](), dict[int, Pixels]()
     in_sample = set(sample.tolist())
+    start("films looked at", len(in_sample | in_grid))
     for film in films.read(np.array(sorted(in_sample | in_grid), np.int64)):
         advance(1)
         if film.refused is not None:

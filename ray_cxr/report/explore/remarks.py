@@ -135,7 +135,7 @@ def _films(found: Exploration) -> Iterator[str]:
     if refused:
         yield f"{count_text(refused, 'film')} could not be used; the reasons are below."
     if found.duplicates:
-        yield f"{count_text(found.duplicates, 'film')} show exactly the pixels of another film in this data set."
+        yield f"{count_text(found.duplicates, 'film')} with exactly the pixels of another film of this data set."
     shared = found.leaks.get("splits")
     if shared is not None and shared.same_films:
         yield f"{count_text(shared.same_films, 'film')} stand in one split and, pixel for pixel, in another one, too."
