@@ -55,7 +55,7 @@ def explore(
             if material.prepared
             else "exploring labels; nothing is prepared yet"
         )
-        found = explore_material(material, job.stream, films, progress.start, progress.advance)
+        found = explore_material(material, job.stream, job.loss, films, progress.start, progress.advance)
     folder.check_writable()
     title = os.path.basename(target.rstrip("/")).removesuffix(".yaml").removesuffix(".yml") or "data set"
     chosen = job.stream.normalisation if is_job else None

@@ -44,12 +44,12 @@ class FindingCount:
 
     @property
     def weight_of_positive(self) -> float | None:
-        """w_pos = negatives / total, as in `loss/bce.py`."""
+        """w_pos = negatives / total, as in `loss/weights.py`."""
         return self.negatives / self.labelled if self.labelled else None
 
     @property
     def weight_of_negative(self) -> float | None:
-        """w_neg = positives / total, as in `loss/bce.py`."""
+        """w_neg = positives / total, as in `loss/weights.py`."""
         return self.prevalence
 
     @property

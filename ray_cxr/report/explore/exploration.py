@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ray_cxr.loss.settings import LossSettings
 from ray_cxr.report.explore.counts import (
     CoOccurrence,
     GroupCount,
@@ -71,6 +72,7 @@ class Exploration:
     """Films whose pixels are those of an earlier film; None = not known before `prepare`."""
     pixels: PixelFacts | None
     stream: StreamSettings
+    loss: LossSettings
 
     @property
     def findings(self) -> list[str]:
@@ -97,7 +99,7 @@ class Exploration:
 
 
 def explore(
-    material: Material, stream: StreamSettings, films: int, start: Callable[[str, int], None],
+    material: Material, stream: StreamSettings, loss: LossSettings, films: int, start: Callable[[str, int], None],
     advance: Callable[[int], None],
 ) -> Exploration:  # fmt: skip
     """Counts everything; `films` of them are looked at (0: none)."""
@@ -122,6 +124,7 @@ def explore(
         duplicates=int(frame["pixel_sha256"].duplicated().sum()) if "pixel_sha256" in frame else None,
         pixels=pixels,
         stream=stream,
+        loss=loss,
     )
 
 

@@ -153,6 +153,16 @@ def balance(found: Exploration) -> Section:
             "lesson",
         ),
     ]
+    if not found.loss.balanced:
+        blocks.append(Text(f"The loss of this job ({found.loss.kind}) does not use these weights.", "muted"))
+    elif found.stream.resampling != "none":
+        blocks.append(
+            Text(
+                f"This job also resamples the films ({found.stream.resampling}). Its weights then follow how often films are "
+                "shown, so they are nearer to each other than these.",
+                "muted",
+            )
+        )
     return Section("balance", "Imbalance, and what the weights do", blocks)
 
 

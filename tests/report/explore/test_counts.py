@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ray_cxr.loss.bce import class_weights
+from ray_cxr.loss.weights import class_weights
 from ray_cxr.report.explore.counts import (
     FindingCount,
     co_occurrence,
@@ -45,7 +45,7 @@ def test_what_has_no_base_is_none(labelled: int, positives: int) -> None:
 
 def test_weights_are_those_of_the_loss() -> None:
     labels = np.array([[1, 0], [0, 0], [0, NAN], [0, 1], [NAN, 1]], np.float32)
-    weights = class_weights(labels, ["A", "B"], "weighted_bce")
+    weights = class_weights(labels)
     counts = count_group(frame(patient_id=list("abcde"), A=labels[:, 0], B=labels[:, 1]), ["A", "B"]).findings
     assert [c.weight_of_positive for c in counts.values()] == pytest.approx(weights.positive.tolist())
     assert [c.weight_of_negative for c in counts.values()] == pytest.approx(weights.negative.tolist())
