@@ -17,7 +17,12 @@ POSITIVE, NEGATIVE = PALETTE[0], NEUTRAL
 _BAR_PX = 26
 _SMALL_PX = 340
 _HISTOGRAM_BINS = 64
-_LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+_LEGEND_ABOVE: dict[str, Any] = {
+    "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    "showlegend": True,
+    "margin": base_layout()["margin"] | {"t": 62},
+}
+"""Between the buttons, which stand at the top, and the figure: on a telephone they would cover each other."""
 
 
 def count_figure(findings: Mapping[str, FindingCount]) -> Figure:
@@ -52,9 +57,9 @@ def balance_figure(findings: Mapping[str, FindingCount]) -> Figure:
     ]
     layout = _lying_bars(len(ranked)) | {
         "barmode": "stack",
-        "legend": _LEGEND_ABOVE,
-        "xaxis": axis("labels as they are") | {"domain": [0, 0.46], "tickformat": ".0%", "nticks": 4},
-        "xaxis2": axis("as the loss weighs them") | {"domain": [0.54, 1], "tickformat": ".0%", "nticks": 4},
+        **_LEGEND_ABOVE,
+        "xaxis": axis("as they are") | {"domain": [0, 0.45], "tickformat": ".0%", "nticks": 3},
+        "xaxis2": axis("weighed") | {"domain": [0.55, 1], "tickformat": ".0%", "nticks": 3},
     }
     return {"data": data, "layout": layout}
 
@@ -84,7 +89,7 @@ def age_figure(histogram: Mapping[str, Mapping[str, int]]) -> Figure:
         for i, (sex, films) in enumerate(histogram.items())
     ]  # fmt: skip
     layout = base_layout() | {
-        "height": _SMALL_PX, "barmode": "stack", "legend": _LEGEND_ABOVE, "showlegend": True,
+        "height": _SMALL_PX, "barmode": "stack", **_LEGEND_ABOVE,
         "xaxis": axis("Age in years") | {"type": "category"}, "yaxis": axis("Films") | {"nticks": 6},
     }  # fmt: skip
     return {"data": data, "layout": layout}
@@ -103,9 +108,8 @@ def gray_figure(histogram: NDArray[np.int64], channels: Sequence[tuple[float, fl
         )
     layout = base_layout() | {
         "height": 460,
-        "legend": _LEGEND_ABOVE,
-        "showlegend": True,
-        "xaxis": axis("Gray value as stored (0 black, 255 white)") | {"range": [-1, 256], "anchor": "y"},
+        **_LEGEND_ABOVE,
+        "xaxis": axis("Gray value as stored") | {"range": [-1, 256], "anchor": "y"},
         "yaxis": axis("Pixels") | {"domain": [0.62, 1], "tickformat": ".0%", "nticks": 5},
         "xaxis2": axis("Value that reaches the network") | {"anchor": "y2"},
         "yaxis2": axis("Pixels") | {"domain": [0, 0.38], "tickformat": ".0%", "nticks": 5},
@@ -123,7 +127,7 @@ def film_figure(histogram: NDArray[np.int64]) -> Figure:
     layout = base_layout() | {
         "height": _SMALL_PX,
         "shapes": [line],
-        "xaxis": axis("Gray value (0 black, 255 white; dotted: mean)") | {"range": [-1, 256]},
+        "xaxis": axis("Gray value (dotted: mean)") | {"range": [-1, 256]},
         "yaxis": axis("Pixels") | {"tickformat": ".0%", "nticks": 6},
     }
     return {"data": [_area(centres, share, "this film", PALETTE[0], "y")], "layout": layout}
@@ -144,8 +148,7 @@ def brightness_figure(films: Sequence[FilmFacts], groups: Sequence[str]) -> Figu
     layout = base_layout() | {
         "height": 400,
         "hovermode": "closest",
-        "legend": _LEGEND_ABOVE,
-        "showlegend": True,
+        **_LEGEND_ABOVE,
         "xaxis": axis("Mean gray value of the film") | {"range": [0, 255]},
         "yaxis": axis("Standard deviation") | {"rangemode": "tozero"},
     }

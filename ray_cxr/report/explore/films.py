@@ -20,7 +20,8 @@ from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import FilmRefused, read_file, read_film, reason_kind, resize_square
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.stream.layout import split_layout
-from ray_cxr.stream.read import read_window
+from ray_cxr.stream.local import local_tables
+from ray_cxr.stream.read import in_windows, new_groups
 
 T = TypeVar("T")
 _GROUPS_AT_ONCE = 8
@@ -97,10 +98,13 @@ class PreparedFilms:
         layout = self._layout
         at = {row: position for position, row in enumerate(layout.rows.tolist())}
         positions = np.sort(np.array([at[row] for row in rows.tolist()], np.int64))
-        for groups in _batches(np.unique(layout.group[positions]).tolist(), _GROUPS_AT_ONCE):
-            here = positions[np.isin(layout.group[positions], groups)]
-            films = read_window(self._dataset.folder, layout, here)["film"]
-            for position, film in zip(here.tolist(), films, strict=True):
+        groups = np.unique(layout.group[positions]).tolist()
+        windows = [
+            positions[np.isin(layout.group[positions], some)] for some in _batches(groups, _GROUPS_AT_ONCE)
+        ]
+        tables = local_tables(self._dataset.folder, layout, new_groups(layout, windows))
+        for window, films in zip(windows, in_windows(layout, windows, tables), strict=True):
+            for position, film in zip(window.tolist(), films["film"], strict=True):
                 yield Film(int(layout.rows[position]), decode(film.as_py(), self._dataset.codec))
 
 

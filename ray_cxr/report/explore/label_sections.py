@@ -94,15 +94,16 @@ def prevalence(found: Exploration) -> Section:
             "Positive",
             "Labelled",
             "Prevalence",
-            "Negatives per positive",
-            "“Never there” is right in",
+            "Neg : pos",
+            "Always “no”",
         ],
         [_prevalence_row(f, c) for f, c in _by_positives(counts)],
     )
     label = "Positive films of each finding as bars. The table says the same in figures."
     worst = max(counts.items(), key=lambda item: item[1].accuracy_of_always_healthy or 0.0)
     lesson = (
-        f"A classifier that never reports {worst[0]} is right in {percent(worst[1].accuracy_of_always_healthy)} of the "
+        f"Always “no” is the accuracy of a classifier that never reports the finding. For {worst[0]} it is right in "
+        f"{percent(worst[1].accuracy_of_always_healthy)} of the "
         "films and finds nobody. That is why accuracy is of no use here, and why this package reports AUROC and average "
         "precision, finding by finding."
     )
