@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
-from ray_cxr.ray_session import errors_of_tasks, ray_session
+from ray_cxr.errors import RayCxrError
+from ray_cxr.ray_session import ray_session
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -61,9 +62,16 @@ def _by_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterat
     import ray
 
     def run(item: dict[str, Any]) -> dict[str, Any]:
-        return {"result": pickle.dumps(function(pickle.loads(item["task"])))}  # noqa: S301  our own, from this process
+        try:
+            result: object = function(pickle.loads(item["task"]))  # noqa: S301  our own, from this process
+        except RayCxrError as error:
+            # As a value: Ray Data keeps only the text of an exception.
+            result = error
+        return {"result": pickle.dumps(result)}
 
     items = [{"task": pickle.dumps(task)} for task in tasks]
-    with errors_of_tasks():
-        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(run).iter_rows():
-            yield pickle.loads(row["result"])  # noqa: S301
+    for row in ray.data.from_items(items, override_num_blocks=len(items)).map(run).iter_rows():
+        result = pickle.loads(row["result"])  # noqa: S301
+        if isinstance(result, RayCxrError):
+            raise result
+        yield result

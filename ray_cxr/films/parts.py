@@ -19,7 +19,7 @@ import pandas as pd
 
 from ray_cxr.films.settings import Codec
 
-FILMS_PER_PART = 128
+FILMS_PER_PART = 64
 """At most, on average: there are a power of two of parts, so that a few films more change few parts."""
 PART_NAME = re.compile(r"part-[0-9a-f]{5}(-[0-9a-f]{16})?\.parquet")
 STORE_VERSION = 2

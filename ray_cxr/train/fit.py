@@ -32,6 +32,7 @@ Show = Callable[[dict[str, Any]], None]
 
 def check_recipe(recipe: Recipe) -> Dataset:
     """Finds now, in seconds, what would fail later in every worker. Raises InputError, RefusedError."""
+    _refuse_memory_of_one_process(recipe)
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
     findings, _ = trained_findings(dataset, recipe)
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
@@ -44,6 +45,16 @@ def check_recipe(recipe: Recipe) -> Dataset:
         )
     build_classifier(recipe, dataset, findings)
     return dataset
+
+
+def _refuse_memory_of_one_process(recipe: Recipe) -> None:
+    for name in ("dataset", "out"):
+        place = getattr(recipe, name)
+        if recipe.train.workers and Folder(place).in_this_process:
+            raise InputError(
+                f"{name}: {place} exists in this process only, and workers are processes of their own; use "
+                "train.workers=0, or another place."
+            )
 
 
 def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
