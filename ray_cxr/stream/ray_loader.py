@@ -55,4 +55,4 @@ def _in_order(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
         if len(numbers) and (numbers[0] < last or np.any(np.diff(numbers) < 0)):
             raise RayCxrError("Ray Data gave reads out of order; this must not happen, please report it.")
         last = int(numbers[-1]) if len(numbers) else last
-        yield table.select(["image_id", "film"])
+        yield table.select(["image_id", "film", "retries"])

@@ -6,7 +6,7 @@ Reads: a data set's index and the shards of one split. Gives: `Batch`es, a step 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -27,7 +27,7 @@ from ray_cxr.stream.plan import (
     scoring_work,
     training_work,
 )
-from ray_cxr.stream.read import in_windows, new_groups
+from ray_cxr.stream.read import ReadHealth, in_windows, new_groups
 from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
@@ -53,6 +53,7 @@ class Stream:
     cache: NodeCache | None = None
     augment_on_device: bool = False
     window_films: int = WINDOW_FILMS
+    health: ReadHealth = field(default_factory=ReadHealth)
 
     @classmethod
     def open(
@@ -107,7 +108,7 @@ class Stream:
         windows = [w for w in work.windows if len(w)]
         reads = [groups for groups in new_groups(self.layout, windows) if len(groups)]
         tables = self.reader(self.dataset.folder, self.layout, reads)
-        return collate.batches(in_windows(self.layout, windows, tables), work)
+        return collate.batches(in_windows(self.layout, windows, tables, self.health), work)
 
 
 def _resampling(

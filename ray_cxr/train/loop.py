@@ -354,6 +354,7 @@ def _history_line(
         "learning_rate": s.learning_rate,
         "freeze_depth": s.depth,
         "exposure": exposure(s.labels[layout.rows], patients, s.findings, plan.multiplicity(layout.films)),
+        "storage_retries": s.train_stream.health.retries,
         "images_per_s": round(plan.films / s.epoch_times["train"], 1),
         "seconds": {name: round(value, 3) for name, value in s.epoch_times.items()},
     }
