@@ -18,6 +18,9 @@ class LossSettings(Settings):
     """`weighted_bce`: positives and negatives of each finding weigh the same in sum; `bce`: every film the same;
     `focal`: what is right already counts less (Lin et al. 2017); `asymmetric`: the same, more so for negatives (Ridnik
     et al. 2021)."""
+    prevalence: Literal["effective", "raw"] = "effective"
+    """Weights follow the labels as `stream.resampling` shows them (`effective`), so that imbalance is not corrected
+    twice, or as the training films have them (`raw`); the same without resampling."""
     weights: Literal["balanced", "none"] = "balanced"
     """For `focal` and `asymmetric`: `balanced` weighs as `weighted_bce` does; `none` leaves it to the gammas."""
     gamma: float = Field(default=2.0, ge=0, le=10)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from ray_cxr.axes import Rows
+from ray_cxr.axes import Labels, Rows
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.cache import NodeCache, open_cache
@@ -119,6 +119,12 @@ def _resampling(
     return plan_resampling(labels, patients, findings, settings, seed, dataset.fingerprint)
 
 
-def check_resampling(dataset: Dataset, findings: Sequence[str], settings: StreamSettings) -> None:
-    """Raises InputError where the training films cannot be resampled as asked."""
-    _resampling(dataset, split_layout(dataset.index, "train"), settings, findings, seed=0)
+def training_films(
+    dataset: Dataset, findings: Sequence[str], settings: StreamSettings, seed: int
+) -> tuple[Labels, Resampling | None]:
+    """Labels [N, F] of the training films in the order of their layout, and how they are resampled.
+
+    Raises InputError where they cannot be resampled as asked.
+    """
+    layout = split_layout(dataset.index, "train")
+    return dataset.labels(findings)[layout.rows], _resampling(dataset, layout, settings, findings, seed)

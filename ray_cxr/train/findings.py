@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError
-from ray_cxr.loss.weights import check_learnable, learnable
+from ray_cxr.loss.multitask import MultitaskLoss, build_loss
+from ray_cxr.loss.weights import check_learnable, count_classes, learnable
 from ray_cxr.shards.dataset import Dataset, check_findings
+from ray_cxr.stream.resample import Resampling
 from ray_cxr.train.settings import Recipe
 
 
@@ -31,3 +36,23 @@ def trained_findings(dataset: Dataset, recipe: Recipe) -> tuple[list[str], str]:
         if dropped
         else ""
     )
+
+
+def training_loss(
+    recipe: Recipe, labels: Labels, findings: Sequence[str], resampling: Resampling | None
+) -> MultitaskLoss:
+    """The loss for the training labels [N, F] in the order of the stream's layout, as resampling shows them.
+
+    Raises InputError where the films that an epoch shows hold one class only of a finding.
+    """
+    if resampling is None:
+        return build_loss(recipe.loss, labels, findings)
+    shown = resampling.expected()
+    positives, negatives = count_classes(labels, shown)
+    lacking = [f for f, p, n in zip(findings, positives, negatives, strict=True) if not (p > 0 and n > 0)]
+    if lacking:
+        raise InputError(
+            f"stream.resampling: {recipe.stream.resampling} for {recipe.stream.target} shows one class only of "
+            f"{', '.join(lacking)}; use another resampling or target, or leave these findings out."
+        )
+    return build_loss(recipe.loss, labels, findings, shown if recipe.loss.prevalence == "effective" else None)

@@ -19,8 +19,8 @@ from ray_cxr.ray_session import ray_session
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
-from ray_cxr.stream.stream import check_resampling
-from ray_cxr.train.findings import trained_findings
+from ray_cxr.stream.stream import training_films
+from ray_cxr.train.findings import trained_findings, training_loss
 from ray_cxr.train.loop import build_classifier, train
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.run import claim_run
@@ -36,7 +36,8 @@ def check_recipe(recipe: Recipe) -> Dataset:
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
     findings, _ = trained_findings(dataset, recipe)
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
-    check_resampling(dataset, findings, recipe.stream)
+    trained, resampling = training_films(dataset, findings, recipe.stream, recipe.seed)
+    training_loss(recipe, trained, findings, resampling)
     validation = dataset.labels(findings)[dataset.rows("validation")]
     if metrics_by_finding(validation, np.zeros(validation.shape), findings)["mean_auroc"] is None:
         raise InputError(

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError, RayCxrError
-from ray_cxr.loss.multitask import MultitaskLoss, build_loss
+from ray_cxr.loss.multitask import MultitaskLoss
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
 from ray_cxr.model.calibration import fit_calibration, probabilities
@@ -35,7 +35,7 @@ from ray_cxr.stream.plan import EpochPlan
 from ray_cxr.stream.resample import exposure
 from ray_cxr.stream.stream import Stream
 from ray_cxr.train.checkpoint import TrainState, load_checkpoint, save_checkpoint
-from ray_cxr.train.findings import trained_findings
+from ray_cxr.train.findings import trained_findings, training_loss
 from ray_cxr.train.optimizer import build_optimizer, set_learning_rate
 from ray_cxr.train.run import (
     environment,
@@ -103,7 +103,6 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
     findings, dropped = trained_findings(dataset, recipe)
     labels = dataset.labels(findings)
-    loss = build_loss(recipe.loss, labels[dataset.rows("train")], findings)
     model, loaded = build_classifier(recipe, dataset, findings)
     model.to(worker.device)
     notes = [dropped] if dropped else []
@@ -127,6 +126,8 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
         )
         for split in ("train", "validation")
     )
+    trained = labels[train_stream.layout.rows]
+    loss = training_loss(recipe, trained, findings, train_stream.resampling)
     if worker.is_first:
         machine = environment(worker.world.size, worker.device, worker.threads)
         origin = loaded.as_dict() if loaded is not None else None

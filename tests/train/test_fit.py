@@ -215,3 +215,24 @@ def test_a_directory_with_other_things_is_no_place_for_a_run(
     with pytest.raises(InputError, match="holds something that is no run"):
         run(nih_job(f"dataset={nih_dataset}", f"out={tmp_path}"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_resampled_run_from_the_cache_is_the_run_from_the_shards(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_CXR_CACHE_DIR", str(tmp_path))
+    settings = (
+        f"dataset={nih_dataset}", "train.epochs=1", "stream.resampling=balanced", "stream.target=Pneumonia",
+    )  # fmt: skip
+    plain, cached = nih_job(*settings), nih_job(*settings, "stream.cache=node")
+    run(plain)
+    run(cached)
+    (line,) = history(plain.out)
+    assert history(cached.out) == [line]
+    shown = line["exposure"]["Pneumonia"]
+    assert abs(shown["positives"] - shown["negatives"]) <= 1
+    assert (
+        shown["films"] <= open_dataset(nih_dataset, ()).manifest["splits"]["train"]["positives"]["Pneumonia"]
+    )
+    assert shown["patients"] <= shown["films"]
+    assert not any(Path(tmp_path).rglob("*.films"))
