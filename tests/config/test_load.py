@@ -56,7 +56,7 @@ def test_values_of_the_file_stand_over_defaults_and_overrides_over_the_file(job)
         ("trian: {epochs: 3}", "trian: unknown setting; did you mean train?"),
         ("learning_rate: 0.1", "learning_rate: unknown setting; did you mean train.learning_rate?"),
         ("source: [{kind: phantom, patient: 4}]", "source.0.patient: unknown setting; did you mean source.0.patients?"),
-        ("loss: {xyzzy: 3}", "loss.xyzzy: unknown setting; known here: kind, weights, gamma, gamma_positive, gamma_negative, clip, drop_unlearnable."),
+        ("loss: {xyzzy: 3}", "loss.xyzzy: unknown setting; known here: kind, prevalence, weights, gamma, gamma_positive, gamma_negative, clip, drop_unlearnable."),
     ],
 )  # fmt: skip
 def test_unknown_key_is_refused_with_the_nearest_name(refusal, text: str, sentence: str) -> None:  # type: ignore[no-untyped-def]
