@@ -85,7 +85,7 @@ def test_age_is_read_the_way_round_that_separates(films: pd.DataFrame) -> None:
 def test_a_few_films_are_no_evidence() -> None:
     rng = np.random.default_rng(0)
     chance = []
-    for _ in range(200):
+    for _ in range(80):
         labels = np.r_[np.ones(12), np.zeros(60)].astype(np.float32)
         frame = pd.DataFrame(
             {"view": rng.choice(["AP", "PA"], 72), "age": rng.random(72) * 90, "Mass": labels}
