@@ -69,6 +69,7 @@ def find_roles(
     stems: names of the films that are there, without suffix: they decide between several columns of film names.
     by_regex: patients come from the film's name, so no patient column is looked for. labels: findings are looked for.
     """
+    require(frame, [c for c in frame.columns if c], where)  # no name twice
     named = {role: getattr(given, role) for role in ("image", "patient", "age", "sex", "split")}
     for column in [*filter(None, named.values()), *(given.view or [])]:
         require(frame, [column], where)
@@ -157,7 +158,6 @@ def _findings(
     free = [c for c in frame.columns if c not in taken and not never_labels(c) and not says_normal(c)]
     found = {c: c for c in free if _looks_like_labels(c, frame[c])}
     if found:
-        require(frame, list(found), where)
         return found, None
     texts = _candidates(frame, "findings", taken)
     if len(texts) == 1:

@@ -99,6 +99,7 @@ def build_label_table(
     keys, notes = _keys(named)
     tables = {name: _read(source, keep_missing) for name, source in named.items()}
     chosen, renamed, joined = common_names(tables, findings)
+    _check_films(tables)
     frames = [
         t.frame.drop(columns=[f for f in t.findings if f not in renamed[name]])
         .rename(columns=renamed[name])
@@ -106,7 +107,7 @@ def build_label_table(
         .assign(source=name)
         for name, t in tables.items()
     ]
-    frame = _as_stated(pd.concat([f for f in frames if len(f)] or frames[:1], ignore_index=True), chosen)
+    frame = pd.concat([_as_stated(f, chosen) for f in frames], ignore_index=True)
     _check(frame)
     frame["patient_id"], shared = join_patients(frame["patient_id"], frame["source"])
     public = {name for name, source in named.items() if not isinstance(source, (CsvSource, FolderSource))}
@@ -180,11 +181,18 @@ def _count(name: str, table: SourceTable, films: pd.DataFrame, findings: list[st
     )
 
 
+def _check_films(tables: dict[str, SourceTable]) -> None:
+    for name, table in tables.items():
+        if table.frame.empty:
+            which = "source" if len(tables) == 1 else f"source {name}"
+            views = f", {table.other_views:,} are of other views" if table.other_views else ""
+            raise InputError(
+                f"{which}: no film was found for the {table.rows:,} rows of the label table{views}; check that "
+                "source.images holds the files that the label table names."
+            )
+
+
 def _check(frame: pd.DataFrame) -> None:
-    if frame.empty:
-        raise InputError(
-            "source: no film was found; check that source.images holds the files that the label table names."
-        )
     nameless = int((frame["patient_id"].isna() | (frame["patient_id"] == "")).sum())
     if nameless:
         raise InputError(

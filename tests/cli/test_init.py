@@ -145,7 +145,7 @@ def test_a_folder_per_class_is_known(capfd: pytest.CaptureFixture[str]) -> None:
     [
         ("image,Mass\nx1.png,1\n", [], "does not say who the patient of a film is.*source.columns.patient.*source.patient_regex"),
         ("image,patient,Mass\nx1.png,1,1\n", [], "none of Mass has both positive and negative films among the 1 films"),
-        ("image,patient,Mass\na,1,1\nb,2,0\n", [], "no film was found; check that source.images"),
+        ("image,patient,Mass\na,1,1\nb,2,0\n", [], "no film was found for the 2 rows of the label table; check that source.images"),
         ("image,patient,Mass\nx1.png,1,1\n", ["train.epochs=3"], "got 'train.epochs=3', but it takes settings of the source only"),
         ("image,patient,Mass\nx1.png,1,1\n", ["source.columns.patent=x"], "did you mean source.0.columns.patient"),
         ("image,patient,Mass\nx1.png,1,1\n", ["--patient-regex", "x"], "must stand in a group"),

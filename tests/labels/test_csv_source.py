@@ -170,6 +170,7 @@ def test_several_rows_a_film(tmp_path: Path) -> None:
          ("image,patient,Mass", "a.png,,1", "b.png,2,1", "c.png,nan,0"), {}),
         (r"1 rows name no film in column 'image' \(first: row 2 of the table\)", ("image,patient,Mass", "a.png,1,1", ",2,0"), {}),
         (r"source.patient_regex: '\^\(x\)' finds no patient id in 3 of 3 film names", ROWS, {"patient_regex": "^(x)"}),
+        ("has 2 columns 'note'; give each a name", ("image,patient,Mass,note,note", "a.png,1,1,x,y"), {}),
         ("'Mass' is given twice", ROWS, {"columns": {"findings": {"Mass": "Mass", "Edema": "Mass"}}}),
     ],
 )  # fmt: skip

@@ -133,6 +133,15 @@ def test_the_same_file_in_two_sources_is_refused(tmp_path: Path) -> None:
         build_label_table([source, other], None)
 
 
+def test_a_source_without_any_film_is_refused_by_name(tmp_path: Path) -> None:
+    source = _csv(tmp_path / "a", "image,patient,Mass", "1.png,1,1")
+    (tmp_path / "a/1.png").unlink()
+    with pytest.raises(
+        InputError, match="source 1:csv: no film was found for the 1 rows of the label table; check"
+    ):
+        build_label_table([PhantomSource(patients=20), source], None)
+
+
 def test_real_films_and_drawn_ones(shared_data: Path) -> None:
     nih = NihSource(images=[str(shared_data / "nih/images")], labels=str(shared_data / "nih/Data_Entry_2017_v2020.csv.gz"), views=["PA"])  # fmt: skip
     table = build_label_table([nih, PhantomSource(patients=20)], ["Cardiomegaly", "Hernia"])

@@ -105,7 +105,9 @@ def test_image_id_of_two_sources_is_refused(tmp_path: Path) -> None:
 
 
 def test_table_without_any_film_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no film was found; check that source.images"):
+    with pytest.raises(
+        InputError, match="no film was found for the 1 rows of the label table; check that source.images"
+    ):
         build_label_table([_nih(tmp_path)], None)
 
 
