@@ -18,6 +18,8 @@ _SOURCE_WORDS = {
     "source": "Source", "rows": "Rows in the label table", "films": "Films found", "without_file": "Without a film",
     "other_views": "Other views", "patients": "Patients",
 }  # fmt: skip
+_MISLEADING = 0.8
+"""An accuracy that looks good."""
 
 
 def percent(share: float | None) -> str:
@@ -100,18 +102,22 @@ def prevalence(found: Exploration) -> Section:
         [_prevalence_row(f, c) for f, c in _by_positives(counts)],
     )
     label = "Positive films of each finding as bars. The table says the same in figures."
-    worst = max(counts.items(), key=lambda item: item[1].accuracy_of_always_healthy or 0.0)
-    lesson = (
-        f"Always “no” is the accuracy of a classifier that never reports the finding. For {worst[0]} it is right in "
-        f"{percent(worst[1].accuracy_of_always_healthy)} of the "
-        "films and finds nobody. That is why accuracy is of no use here, and why this package reports AUROC and average "
-        "precision, finding by finding."
+    plot = Plot("plot-prevalence", count_figure(counts), label, table, wide_table=True)
+    several = [Text("A film may show several findings, so the shares do not add up to 100 %.")]
+    lesson = Text(_accuracy_lesson(counts), "lesson")
+    blocks: list[Block] = [*(several if len(counts) > 1 else []), plot, lesson]
+    return Section("prevalence", "How common is each finding?", blocks)
+
+
+def _accuracy_lesson(counts: Mapping[str, FindingCount]) -> str:
+    worst, count = max(counts.items(), key=lambda item: item[1].accuracy_of_always_healthy or 0.0)
+    meaning = "Always “no” is the accuracy of a classifier that never reports the finding."
+    if (count.accuracy_of_always_healthy or 0.0) < _MISLEADING:
+        return f"{meaning} An accuracy says something only beside that figure."
+    return (
+        f"{meaning} For {worst} it is right in {percent(count.accuracy_of_always_healthy)} of the films and finds nobody. "
+        "That is why accuracy is of no use here, and why this package reports AUROC and average precision, finding by finding."
     )
-    return Section("prevalence", "How common is each finding?", [
-        Text("A film may show several findings, so the shares do not add up to 100 %."),
-        Plot("plot-prevalence", count_figure(counts), label, table, wide_table=True),
-        Text(lesson, "lesson"),
-    ])  # fmt: skip
 
 
 def _prevalence_row(finding: str, count: FindingCount) -> list[str]:
@@ -142,21 +148,21 @@ def balance(found: Exploration) -> Section:
     label = "Shares of positive and negative labels as bars, before and after weighting. The table gives the weights."
     blocks: list[Block] = [
         Text(
-            f"Left, each finding's labels among the {which} as they are: nearly all negative. The loss gives a positive label "
+            f"Left, each finding's labels among the {which} as they are. The loss gives a positive label "
             "the weight w_pos = negatives / all, and a negative one w_neg = positives / all. Right, the same labels times "
             "their weights: both classes now pull equally hard."
         ),
         Plot("plot-balance", balance_figure(counts), label, table),
         Text(
-            "Without weights, a network does well by always answering “no”: nearly all of the loss comes from negatives. With "
-            "them, missing the few positives costs as much as alarming on all negatives. A rare finding's bar stays short: "
-            "it still counts for less than a common one.",
+            "Where positives are few, a network without weights does well by always answering “no”: nearly all of the loss comes "
+            "from negatives. With weights, missing the few positives costs as much as alarming on all negatives. A rare "
+            "finding's bar stays short: it still counts for less than a common one.",
             "lesson",
         ),
     ]
     if not found.loss.balanced:
         blocks.append(Text(f"The loss of this job ({found.loss.kind}) does not use these weights.", "muted"))
-    elif found.stream.resampling != "none":
+    elif found.stream.resampling != "none" and found.loss.prevalence == "effective":
         blocks.append(
             Text(
                 f"This job also resamples the films ({found.stream.resampling}). Its weights then follow how often films are "
@@ -177,6 +183,8 @@ def _weight_row(finding: str, count: FindingCount) -> list[str]:
 def together(found: Exploration) -> Section:
     """Findings on the same film."""
     names, both = found.findings, found.together
+    if len(names) == 1:
+        return Section("together", "Findings on one film", [_per_film(found)])
     apart = both.share[~np.eye(len(names), dtype=bool)]
     most = float(np.nanmax(apart)) if (apart > 0).any() else 1.0
     rows = [(row, [_heat_cell(both, i, j, most) for j in range(len(names))]) for i, row in enumerate(names)]

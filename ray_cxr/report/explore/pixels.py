@@ -149,11 +149,11 @@ def thumbnail(pixels: Pixels, image_px: int) -> bytes:
 
 
 def enlarged_detail(pixels: Pixels) -> bytes:
-    """DETAIL_PX pixels square of the film, below and beside its centre (a lung's border), as PNG with visible pixels."""
-    side = pixels.shape[0]
-    top = left = (side - DETAIL_PX) * 5 // 8
-    detail = pixels[top : top + DETAIL_PX, left : left + DETAIL_PX]
-    return encode(np.kron(detail, np.ones((SINGLE_PX // DETAIL_PX,) * 2, np.uint8)), "png")
+    """Where the film's middle has most contrast, DETAIL_PX pixels square as PNG, so large that they can be seen."""
+    places = range(pixels.shape[0] // 4, pixels.shape[0] * 3 // 4 - DETAIL_PX + 1, DETAIL_PX // 4)
+    details = [pixels[y : y + DETAIL_PX, x : x + DETAIL_PX] for y in places for x in places]
+    sharpest = max(details or [pixels[:DETAIL_PX, :DETAIL_PX]], key=np.std)
+    return encode(np.kron(sharpest, np.ones((SINGLE_PX // DETAIL_PX,) * 2, np.uint8)), "png")
 
 
 def augmented(pixels: Pixels, row: int, image_px: int, seed: int) -> list[bytes]:

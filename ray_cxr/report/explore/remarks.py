@@ -119,7 +119,7 @@ def _shortcuts(found: Exploration) -> Iterator[str]:
 
 def _labelling(found: Exploration) -> Iterator[str]:
     partly = [
-        f"{f} ({c.labelled / found.overall.films:.0%})"
+        f"{f} ({c.labelled / found.overall.films:.1%})"
         for f, c in found.overall.findings.items()
         if 0 < c.labelled < found.overall.films
     ]

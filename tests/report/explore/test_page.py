@@ -183,7 +183,7 @@ def test_what_stands_out(explore_quietly: Explore) -> None:
         "fewer than 50 times: Hernia (9), Edema (1)",
         "positive test films: Hernia (1), Edema (0)",
         "for each positive one: Hernia (1 : 355), Edema (1 : 1,599)",
-        "Not every film is labelled for Edema (50%)",
+        "Not every film is labelled for Edema (50.0%)",
         "4 films have no usable age",
         "3 films could not be used",
         "1 film with exactly the pixels of another film",

@@ -86,9 +86,7 @@ def test_as_it_is_the_console_stays_empty(page: Path) -> None:
     assert len(re.findall(r'class="plot-container', dom)) == 8
 
 
-def test_in_a_narrow_window_without_its_policy_it_runs_nothing_and_shows_all(
-    page: Path, tmp_path: Path, width: int
-) -> None:
+def test_narrow_and_without_its_policy(page: Path, tmp_path: Path) -> None:
     html, found = re.subn(
         r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", (page / "index.html").read_text()
     )

@@ -91,8 +91,13 @@ def test_pictures_are_png_of_the_film() -> None:
     film = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
     assert np.array_equal(png(thumbnail(film, 200)), film)
     assert png(thumbnail(film, 32)).shape == (32, 32)
-    detail = png(enlarged_detail(film))
-    assert np.array_equal(detail[::11, ::11], film[20:52, 20:52])
+
+
+def test_the_detail_is_the_part_with_most_contrast() -> None:
+    film = np.full((128, 128), 90, np.uint8)
+    film[48:80, 56:72], film[48:80, 72:88] = 30, 200
+    assert np.array_equal(png(enlarged_detail(film))[::11, ::11], film[48:80, 56:88])
+    assert png(enlarged_detail(film[:32, :32])).shape == (352, 352)
 
 
 def test_the_strip_is_what_training_would_see() -> None:
