@@ -18,10 +18,10 @@ def _with_a_group(pattern: str) -> str:
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        raise ValueError(f"got {pattern!r}, which is no regular expression ({error})") from None
+        raise ValueError(f"got '{pattern}', which is no regular expression ({error})") from None
     if not groups:
         raise ValueError(
-            f"got {pattern!r}, but the patient id must stand in a group in round brackets, as in '(patient\\d+)'"
+            f"got '{pattern}', but the patient id must stand in a group in round brackets, as in '(patient\\d+)'"
         )
     return pattern
 

@@ -40,7 +40,7 @@ def patients_by_regex(names: pd.Series, pattern: str) -> pd.Series:
     without = found.isna() | (found == "")
     if without.any():
         raise InputError(
-            f"source.patient_regex: {pattern!r} finds no patient id in {int(without.sum()):,} of {len(names):,} film "
+            f"source.patient_regex: '{pattern}' finds no patient id in {int(without.sum()):,} of {len(names):,} film "
             f"names (first: {first_row(without)}); widen it, every film needs a patient."
         )
     return found

@@ -101,7 +101,7 @@ def known_pattern(names: pd.Series, remarks: list[str]) -> str | None:
     """The pattern of a public data set that finds a patient in every name."""
     for pattern, data_set in PATIENT_PATTERNS.items():
         if names.str.extract(re.compile(pattern), expand=True)[0].notna().all():
-            remarks.append(f"films are named as in {data_set}, so the patient is {pattern!r} of the name")
+            remarks.append(f"films are named as in {data_set}, so the patient is '{pattern}' of the name")
             return pattern
     return None
 
