@@ -13,7 +13,7 @@ STAGES = [
 LEAVES = ["axes", "config", "console", "errors", "metrics", "ray_session", "storage", "torch_compat"]
 TOP = ["job", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-    "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",
+    "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",
 }  # fmt: skip
 """Modules that use Ray; all others decide things, and can be tested without it."""
 

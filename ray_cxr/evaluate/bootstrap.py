@@ -40,6 +40,10 @@ class Draws:
         """The same draws over some of the films, by number or mask."""
         return Draws(self.counts, self.unit_of[films])
 
+    def first(self, draws: int) -> Draws:
+        """The first so many draws."""
+        return Draws(self.counts[:draws], self.unit_of)
+
     def weights(self, first: int, last: int, films: NDArray[np.int64]) -> Floats:
         """[last - first, films] float64: how often each of these draws holds each film."""
         return np.take(self.counts[first:last].astype(np.float64), self.unit_of[films], axis=1)
@@ -116,6 +120,15 @@ def areas(ranking: Ranking, positive: Floats, negative: Floats) -> tuple[Floats,
     return auroc, average
 
 
+def _aurocs(ranking: Ranking, positive: Floats, negative: Floats) -> Floats:
+    """The AUROC alone, in half the time."""
+    lower = _cumulated(negative)
+    below = lower[:, ranking.below] + lower[:, ranking.upto]
+    pairs = positive.sum(1) * lower[:, -1]
+    wins = 0.5 * np.einsum("dn,dn->d", positive, below)
+    return np.asarray(np.divide(wins, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
+
+
 def _cumulated(weights: Floats) -> Floats:
     """[D, n] → [D, n + 1], beginning with 0."""
     table = np.zeros((weights.shape[0], weights.shape[1] + 1))
@@ -159,6 +172,16 @@ def area_draws(
         negative = draws.weights(first, last, ranking.negatives) * own[ranking.negatives]
         blocks.append(areas(ranking, positive, negative))
     return _joined(blocks)
+
+
+def auroc_draws(labels: ArrayLike, scores: ArrayLike, draws: Draws) -> Floats:
+    """AUROC [D] of one finding in each draw, as `area_draws`."""
+    ranking = rank(labels, scores)
+    blocks = [
+        _aurocs(ranking, draws.weights(a, b, ranking.positives), draws.weights(a, b, ranking.negatives))
+        for a, b in _blocks(len(draws))
+    ]
+    return np.concatenate(blocks)
 
 
 def _blocks(draws: int) -> Iterator[tuple[int, int]]:
