@@ -15,3 +15,7 @@ Overrides = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]
 """Read from the command line before the command runs (`main.run`); declared here for the help and the parser."""
+Raw = Annotated[
+    bool,
+    typer.Option("--raw", help="Scores as the network gives them, without the calibration to probabilities."),
+]

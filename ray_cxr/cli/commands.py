@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ray_cxr.cli.arguments import JobFile, Json, Overrides
+from ray_cxr.cli.arguments import JobFile, Json, Overrides, Raw
 from ray_cxr.cli.output import number, output, table
-from ray_cxr.cli.work import run_evaluate, run_prepare, run_train
+from ray_cxr.cli.work import run_prepare, run_train
 from ray_cxr.console import ConsoleProgress
 from ray_cxr.job import load_job
 from ray_cxr.storage import Folder
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RunDirectory = Annotated[str, typer.Argument(metavar="RUN", help="Directory of a run: the `out` of its job.")]
-
-Raw = Annotated[
-    bool,
-    typer.Option("--raw", help="Scores as the network gives them, without the calibration to probabilities."),
-]
 
 
 def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:
@@ -45,19 +40,6 @@ def train(job: JobFile, overrides: Overrides = None, json_: Json = False) -> Non
         f"run: {run}",
     ]
     output().result({"out": run, **metrics}, lines)
-
-
-def evaluate(
-    run: RunDirectory,
-    dataset: Annotated[str | None, typer.Option(help="The run's data set, where it has moved.")] = None,
-    raw: Raw = False,
-    json_: Json = False,
-) -> None:
-    """Open the test split, score it once with the run's best model, and write the report."""
-    metrics, report = run_evaluate(Folder(run), dataset, raw=raw)
-    output().result(
-        {"out": Folder(run).url, "report": report, **metrics}, [_metrics_table(metrics), f"report: {report}"]
-    )
 
 
 def predict(
@@ -89,18 +71,3 @@ def _split_table(manifest: dict[str, Any]) -> Table:
     ]
     rows += [[f"{f} (positive)", *(s["positives"][f] for s in splits.values())] for f in manifest["findings"]]
     return table("Splits", ["", *splits], rows)
-
-
-def _metrics_table(metrics: dict[str, Any]) -> Table:
-    rows: list[list[object]] = [
-        [
-            f,
-            f"{metrics['positives'][f]} / {metrics['labelled'][f]}",
-            number(a),
-            number(metrics["average_precision"][f]),
-        ]
-        for f, a in metrics["auroc"].items()
-    ]
-    rows.append(["mean", "", number(metrics["mean_auroc"]), number(metrics["mean_average_precision"])])
-    title = f"Test split: {metrics['films']} films of {metrics['patients']} patients, opened {metrics['test_openings']}×"
-    return table(title, ["finding", "positive / labelled", "AUROC", "average precision"], rows)

@@ -5,12 +5,16 @@ Heavy imports wait until they are needed, so that help comes at once.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray_cxr.config import to_yaml
 from ray_cxr.console import ConsoleProgress
 from ray_cxr.job import Job
 from ray_cxr.storage import Folder
+
+if TYPE_CHECKING:
+    from ray_cxr.evaluate.figures import Choices
+    from ray_cxr.evaluate.from_files import Files
 
 
 def run_prepare(settings: Job) -> dict[str, Any]:
@@ -37,12 +41,31 @@ def run_train(settings: Job) -> dict[str, Any]:
     return metrics
 
 
-def run_evaluate(run: Folder, dataset: str | None, *, raw: bool = False) -> tuple[dict[str, Any], str]:
-    """`evaluate` with progress and report; gives the test metrics and the report's path."""
+def run_evaluate(
+    run: Folder,
+    dataset: str | None,
+    choices: Choices | None = None,
+    *,
+    raw: bool = False,
+    with_pictures: bool = False,
+) -> tuple[dict[str, Any], str]:
+    """`evaluate RUN` with progress and report; gives the test metrics and the report's path."""
     from ray_cxr.evaluate.evaluate import evaluate_run
     from ray_cxr.report.write import write_report
 
     with ConsoleProgress() as progress:
-        evaluation = evaluate_run(run, dataset, progress.start, progress.advance, raw=raw)
+        evaluation = evaluate_run(
+            run, dataset, progress.start, progress.advance, choices, raw=raw, with_pictures=with_pictures
+        )
     write_report(run, evaluation)
     return evaluation.metrics, f"{run.url}/report/index.html"
+
+
+def run_evaluate_files(files: Files, out: Folder, choices: Choices) -> tuple[dict[str, Any], str]:
+    """`evaluate --predictions` with its report; gives the test metrics and the report's path."""
+    from ray_cxr.evaluate.from_files import evaluate_files
+    from ray_cxr.report.write import write_files_report
+
+    evaluation = evaluate_files(files, out, choices)
+    write_files_report(out, evaluation)
+    return evaluation.metrics, f"{out.url}/report/index.html"

@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike
 
 from ray_cxr.evaluate.bootstrap import LEVEL, Draws, Floats, interval
 
-GRID = np.linspace(0.0, 1.0, 51)
+GRID = np.linspace(0.0, 1.0, 101)
 """1 - specificity, and recall, at which a band is measured."""
 BAND_DRAWS = 500
 
 
 @dataclass(frozen=True)
 class Band:
-    """Lower and upper end [51] at GRID; NaN = not measurable."""
+    """Lower and upper end [101] at GRID; NaN = not measurable."""
 
     low: Floats
     high: Floats

@@ -1,47 +1,57 @@
 """`evaluate RUN`: scores the test split with the best model of a run.
 
-Reads: `config.yaml`, `best/`, the data set's test shards. Writes: `predictions-test.parquet`, `metrics.json`
-(`"split": "test"`; the validation figures stay in `metrics-validation.json`) and `test-openings.json`.
+Reads: `config.yaml`, `best/`, `predictions-validation.parquet`, the data set's test shards. Writes:
+`predictions-test.parquet`, `metrics.json` (`"split": "test"`; the validation figures stay in `metrics-validation.json`) and
+`test-openings.json`.
 """
 
 from __future__ import annotations
 
 import datetime
+import io
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import yaml
-from numpy.typing import NDArray
 
-from ray_cxr.axes import Labels
+from ray_cxr.axes import Rows, Scores
 from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.evaluate.figures import Choices, Measured, measure
+from ray_cxr.evaluate.inputs import Scored, scored_from_index
+from ray_cxr.evaluate.misses import Miss, worst_misses
+from ray_cxr.evaluate.thumbnails import thumbnails
 from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream
-from ray_cxr.train.run import predictions_frame, split_metrics, write_predictions
+from ray_cxr.train.run import predictions_frame, write_predictions
 from ray_cxr.train.scoring import score_split
 from ray_cxr.train.worker import Worker
 
 OPENINGS = "test-openings.json"
 _SCORING_BATCH = 64
+_CALIBRATED = "raw scores were asked for, and the run's validation films were scored with the calibration"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the test gave: metrics as in `metrics.json`, labels and probabilities [N, F] of the test films."""
+    """What the test gave. rows: [N] of the index, of the films of `scored`. pictures: PNG of the films of `misses`, by film."""
 
     metrics: dict[str, Any]
+    measured: Measured
+    scored: Scored
+    rows: Rows
+    misses: list[Miss]
+    pictures: dict[int, bytes]
     card: ModelCard
     dataset: Dataset
-    labels: Labels
-    scores: NDArray[np.float64]
 
 
 def evaluate_run(
@@ -49,8 +59,10 @@ def evaluate_run(
     dataset_url: str | None,
     start: Callable[[str, int], None],
     advance: Callable[[int], None],
+    choices: Choices | None = None,
     *,
     raw: bool = False,
+    with_pictures: bool = False,
 ) -> Evaluation:
     """Opens the test split of the run's data set (or of `dataset_url`, where it has moved) and scores it.
 
@@ -74,22 +86,49 @@ def evaluate_run(
     stream = Stream.open(dataset, "test", settings, seed=0, threads=threads)
     openings = _count_opening(run, dataset)
     start("test films", stream.layout.films)
-    scored = score_split(model.to(device), stream, Worker(device=device, threads=threads), advance)
-    assert scored is not None
-    rows, logits = scored
-    labels = dataset.labels(findings)[rows]
+    found = score_split(model.to(device), stream, Worker(device=device, threads=threads), advance)
+    assert found is not None
+    rows, logits = found
     calibration = None if raw else card.calibration
-    scores = probabilities(logits, calibration, findings)
-    metrics = split_metrics("test", dataset, labels, scores, findings)
-    metrics |= {"patients": int(dataset.index["patient_id"].iloc[rows].nunique())}
-    metrics |= {"epoch": card.epoch, "test_openings": openings}
-    metrics |= {"probabilities": "raw" if calibration is None else "calibrated"}
-    write_predictions(
-        run, "predictions-test.parquet", predictions_frame(dataset, rows, findings, scores, labels)
-    )
+    scored = _scored(dataset, rows, findings, probabilities(logits, calibration, findings))
+    validation = _CALIBRATED if raw and card.calibration is not None else _validation(run, dataset)
+    measured = measure(scored, validation, choices or Choices())
+    metrics = measured.metrics | {
+        "fingerprint": dataset.fingerprint, "epoch": card.epoch, "test_openings": openings,
+        "probabilities": "raw" if calibration is None else "calibrated",
+    }  # fmt: skip
+    frame = predictions_frame(dataset, rows, findings, scored.scores, scored.labels)
+    write_predictions(run, "predictions-test.parquet", frame)
     _keep_validation_metrics(run)
     run.write_json("metrics.json", metrics)
-    return Evaluation(metrics, card, dataset, labels, scores)
+    misses = worst_misses(scored)
+    pictures = thumbnails(stream, rows, [m.film for m in misses]) if with_pictures else {}
+    return Evaluation(metrics, measured, scored, rows, misses, pictures, card, dataset)
+
+
+def _scored(dataset: Dataset, rows: Rows, findings: list[str], scores: Scores) -> Scored:
+    origin = {"films": len(rows), "patients_from": "the data set", "joined_by": "rows of the data set"}
+    return scored_from_index(
+        dataset.index.iloc[rows], findings, scores, str(dataset.manifest["protocol"]), origin
+    )
+
+
+def _validation(run: Folder, dataset: Dataset) -> Scored | str:
+    """The validation films of the run, on which its thresholds are chosen, or why there are none."""
+    if not run.exists("predictions-validation.parquet"):
+        return (
+            "the run holds no predictions-validation.parquet, so there are no films to choose thresholds on"
+        )
+    frame = pd.read_parquet(io.BytesIO(run.read_bytes("predictions-validation.parquet")))
+    findings = [c.removeprefix("prob_") for c in frame.columns if c.startswith("prob_")]
+    return Scored(
+        frame["image_id"].to_numpy(object),
+        frame["patient_id"].to_numpy(object),
+        findings,
+        frame[[f"label_{f}" for f in findings]].to_numpy(np.float32),
+        frame[[f"prob_{f}" for f in findings]].to_numpy(np.float64),
+        protocol=str(dataset.manifest["protocol"]),
+    )
 
 
 def read_config(run: Folder) -> dict[str, Any]:

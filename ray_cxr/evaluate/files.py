@@ -40,13 +40,20 @@ class _Table:
         return self.frame[self.ids].str.strip()
 
 
-def read_scored(predictions: str, labels: str | None, patients: str | None = None, flag: str = "") -> Scored:
+def read_scored(
+    predictions: str,
+    labels: str | None,
+    patients: str | None = None,
+    flag: str = "",
+    labels_else: str | None = None,
+) -> Scored:
     """The films of the predictions with their labels; without a label table, both stand in the predictions.
 
-    flag: "validation-" stands before the options' names in messages. Raises InputError: a table that cannot be read, ids
+    flag: "validation-" stands before the options' names in messages. labels_else: the label table where neither `labels` is
+    given nor the predictions have columns that say they hold labels. Raises InputError: a table that cannot be read, ids
     or findings that do not fit, a cell that is no score or no label.
     """
-    scores, truth, study = _tables(predictions, labels, flag)
+    scores, truth, study = _tables(predictions, labels, flag, labels_else)
     check_ids(scores.id_cells, scores.ids, scores.name)
     if truth is scores:
         rows, by = np.arange(len(scores.frame)), "both in one table"
@@ -72,9 +79,13 @@ def read_scored(predictions: str, labels: str | None, patients: str | None = Non
     )  # fmt: skip
 
 
-def _tables(predictions: str, labels: str | None, flag: str) -> tuple[_Table, _Table, bool]:
+def _tables(
+    predictions: str, labels: str | None, flag: str, labels_else: str | None
+) -> tuple[_Table, _Table, bool]:
     name = f"--{flag}predictions"
     frame = read_text_table(predictions, name)
+    if labels is None and not named.label_columns(list(frame.columns)):
+        labels = labels_else
     if labels is None:
         table = _with_ids(frame, named.id_column(list(frame.columns)), name)
         return table, table, False

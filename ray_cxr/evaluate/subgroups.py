@@ -15,8 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ray_cxr.evaluate.bootstrap import Draws, Floats, auroc_draws, interval
-from ray_cxr.metrics import auroc
+from ray_cxr.evaluate.bootstrap import Draws, Floats, auroc_draws, interval, weighted_auroc
 
 AGE_EDGES = (18, 40, 60, 80)
 """Ages in years at which an age band begins."""
@@ -101,18 +100,23 @@ def _group(
     known = int((~np.isnan(labels[inside])).sum())
     small = _is_small(labels, draws, inside)
     plain = (known, int((labels[inside] == 1).sum()), small)
-    value = auroc(labels[inside], scores[inside])
+    value = _auroc(labels[inside], scores[inside])
     if value is None:
         return GroupFigures(*plain, None, None)
     drawn = auroc_draws(labels[inside], scores[inside], draws.of(inside))
     if rest is None or small or _is_small(labels, draws, rest):
         return GroupFigures(*plain, value, interval(drawn))
-    other = auroc(labels[rest], scores[rest])
-    assert other is not None
+    other = _auroc(labels[rest], scores[rest])
+    assert other is not None  # else the rest would be small
     differences = drawn - auroc_draws(labels[rest], scores[rest], draws.of(rest))
     spread = float(np.nanstd(differences, ddof=1))
     p = float(2 * norm.sf(abs(value - other) / spread)) if spread > 0 else None
     return GroupFigures(*plain, value, interval(drawn), value - other, interval(differences), p)
+
+
+def _auroc(labels: NDArray[np.float32], scores: Floats) -> float | None:
+    value = float(weighted_auroc(labels, scores, np.ones((1, len(labels))))[0])
+    return None if np.isnan(value) else value
 
 
 def _is_small(labels: NDArray[np.float32], draws: Draws, films: NDArray[np.bool_]) -> bool:

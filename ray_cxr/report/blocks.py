@@ -62,6 +62,25 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A small figure among others of its kind, under its own heading."""
+
+    identifier: str
+    heading: str
+    figure: Figure
+    label: str
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Small figures side by side, one for each finding, and the table that says the same."""
+
+    kind: ClassVar = "panels"
+    panels: Sequence[Panel]
+    table: Table
+
+
+@dataclass(frozen=True)
 class Code:
     """A text as it is in a file."""
 
@@ -126,7 +145,7 @@ class Pictures:
     wide: bool = False
 
 
-Block: TypeAlias = Text | Facts | Table | Plot | Fold | HeatTable | Pictures
+Block: TypeAlias = Text | Facts | Table | Plot | Panels | Fold | HeatTable | Pictures
 
 
 @dataclass(frozen=True)
@@ -138,6 +157,12 @@ class Section:
     blocks: Sequence[Block]
 
     @property
-    def plots(self) -> list[Plot]:
+    def plots(self) -> list[Plot | Panel]:
         """The figures of the section, to be drawn when the page is open."""
-        return [block for block in self.blocks if isinstance(block, Plot)]
+        found: list[Plot | Panel] = []
+        for block in self.blocks:
+            if isinstance(block, Plot):
+                found.append(block)
+            elif isinstance(block, Panels):
+                found += block.panels
+        return found

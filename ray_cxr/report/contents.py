@@ -9,10 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_cxr.evaluate.bands import Band
+from ray_cxr.evaluate.misses import Miss
+
 
 @dataclass(frozen=True)
-class ReportContents:
-    """Everything a report rests on. Holds no patient id and no image id, so that none can get into the page."""
+class ShownMiss:
+    """A film that the model got badly wrong, by number; png: its picture, None where nobody asked for one."""
+
+    miss: Miss
+    number: int
+    png: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a report of any test rests on. Holds no patient id and no image id, so that none can get into the page."""
 
     title: str
     metrics: dict[str, Any]
@@ -21,22 +33,21 @@ class ReportContents:
     labels: NDArray[np.float32]
     """[N, F] of the test films: 0, 1, NaN = not labelled."""
     scores: NDArray[np.float64]
-    """[N, F] probabilities, 0..1."""
-    history: list[dict[str, Any]]
-    """The lines of `history.jsonl`, one an epoch; empty where the run kept none."""
-    manifest: dict[str, Any]
-    """`manifest.json` of the data set."""
-    model: dict[str, Any]
-    """`model.json`: the model that was tested."""
-    config_yaml: str
-    """The effective settings of the run."""
+    """[N, F] probabilities, 0..1, or any numbers that rank."""
+    bands: dict[str, tuple[Band, Band]]
+    """Bands of the ROC and the precision-recall curve of the findings that have them."""
+    misses: list[ShownMiss]
+    """The worst misses, those of each kind together."""
+    film_is: str
+    """What the number of a film counts, such as "row of index.parquet, from 0"."""
     environment: dict[str, Any]
-    """Versions and hardware of the training."""
+    """Versions and hardware: of the training, or without a run of the test."""
 
     @property
-    def test_patients(self) -> int:
-        """Patients of the test films."""
-        return int(self.metrics.get("patients", self.manifest["splits"]["test"]["patients"]))
+    def test_patients(self) -> int | None:
+        """Patients of the test films; None where they are not known."""
+        patients = self.metrics["patients"]
+        return None if patients is None else int(patients)
 
     def measured(self, metric: str) -> dict[str, float]:
         """The findings that have a figure of this metric ("auroc", "average_precision")."""
@@ -57,6 +68,20 @@ class ReportContents:
         if positives == labelled:
             return "no negative test film"
         return "the evaluation gave no figure"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportContents(Contents):
+    """What a report of a run rests on besides."""
+
+    history: list[dict[str, Any]]
+    """The lines of `history.jsonl`, one an epoch; empty where the run kept none."""
+    manifest: dict[str, Any]
+    """`manifest.json` of the data set."""
+    model: dict[str, Any]
+    """`model.json`: the model that was tested."""
+    config_yaml: str
+    """The effective settings of the run."""
 
 
 def is_known(value: float | None) -> bool:

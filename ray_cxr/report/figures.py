@@ -33,6 +33,8 @@ CONFIG = {
     "typesetMath": False,
 }
 """The buttons are listed one by one, because plotly.js 4 adds one that sends the figure to plotly's cloud."""
+SMALL_CONFIG = CONFIG | {"displayModeBar": False}
+"""Of small figures, which the buttons would cover."""
 
 _MAX_POINTS = 400
 _MAX_NAME = 26

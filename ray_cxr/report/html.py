@@ -15,22 +15,22 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from ray_cxr.report.blocks import Plot, Section, Text
-from ray_cxr.report.contents import ReportContents
-from ray_cxr.report.figures import CONFIG
+from ray_cxr.report.blocks import Panel, Plot, Section, Text
+from ray_cxr.report.contents import Contents, ReportContents
+from ray_cxr.report.figures import CONFIG, SMALL_CONFIG
 from ray_cxr.report.origin_sections import leak_text
-from ray_cxr.report.sections import SECTIONS
+from ray_cxr.report.sections import all_sections
 
 __all__ = ["ReportContents", "render_page", "render_report"]
 
 _HERE = Path(__file__).parent
 
 
-def render_report(contents: ReportContents) -> str:
-    """The whole page. A leak of patients between the splits is its first line."""
-    sections = [section(contents) for section in SECTIONS]
-    leak = leak_text(contents.manifest["leak_check"])
-    return render_page("report.html.jinja", contents.title, sections, leak if leak.tone == "alarm" else None)
+def render_report(contents: Contents, readers: Sequence[Section] = ()) -> str:
+    """The whole page, with sections on readers where there are any. A leak between the splits is its first line."""
+    leak = leak_text(contents.manifest["leak_check"]) if isinstance(contents, ReportContents) else None
+    alarm = leak if leak is not None and leak.tone == "alarm" else None
+    return render_page("report.html.jinja", contents.title, all_sections(contents, readers), alarm)
 
 
 def render_page(template: str, title: str, sections: Sequence[Section], alarm: Text | None) -> str:
@@ -67,9 +67,16 @@ def content_security_policy(scripts: Sequence[str]) -> str:
     )
 
 
-def figures_json(plots: Sequence[Plot]) -> Markup:
+def figures_json(plots: Sequence[Plot | Panel]) -> Markup:
     """The figures as JSON for a script element: no character in it can end that element or begin another."""
-    figures = [{"target": plot.identifier, **plot.figure, "config": CONFIG} for plot in plots]
+    figures = [
+        {
+            "target": plot.identifier,
+            **plot.figure,
+            "config": SMALL_CONFIG if isinstance(plot, Panel) else CONFIG,
+        }
+        for plot in plots
+    ]
     text = json.dumps(figures, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_cxr.report.contents import is_known
@@ -13,6 +13,25 @@ NOT_MEASURABLE = "not measurable"
 def area_text(value: float | None) -> str:
     """An AUROC or average precision, 0..1; null and NaN are not measurable."""
     return f"{value:.3f}" if value is not None and is_known(value) else NOT_MEASURABLE
+
+
+def interval_text(value: float | None, ends: Sequence[float] | None) -> str:
+    """An area, or any figure, with its interval: 0.812 (0.790–0.833); the figure alone where it has none."""
+    if ends is None:
+        return area_text(value)
+    return f"{area_text(value)} ({ends[0]:.3f}–{ends[1]:.3f})"
+
+
+def share_text(value: float | None, ends: Sequence[float] | None = None) -> str:
+    """A share of films in percent with its interval: 81.2% (79.0–83.3); a dash where there is none."""
+    if value is None or not is_known(value):
+        return "–"
+    return f"{value:.1%}" if ends is None else f"{value:.1%} ({100 * ends[0]:.1f}–{100 * ends[1]:.1f})"
+
+
+def score_text(value: float) -> str:
+    """A score or threshold: four digits that matter."""
+    return f"{value:.4g}"
 
 
 def loss_text(value: float | None) -> str:

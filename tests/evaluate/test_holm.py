@@ -1,13 +1,14 @@
 """Holm's adjustment, against statsmodels and by hand."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from ray_cxr.evaluate.holm import holm
 
 
+@settings(max_examples=12)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_adjusted_as_by_statsmodels(p_values: list[float]) -> None:
     expected = multipletests(p_values, method="holm")[1]

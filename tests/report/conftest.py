@@ -1,13 +1,20 @@
 """Made-up contents of a report: plausible figures of a chest X-ray classifier, no real films."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
-from ray_cxr.metrics import metrics_by_finding
-from ray_cxr.report.contents import ReportContents
+from ray_cxr.evaluate.figures import Choices, Measured, measure
+from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.misses import worst_misses
+from ray_cxr.report.contents import Contents, ReportContents, ShownMiss
 
 FOURTEEN = [
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia",
@@ -22,6 +29,36 @@ ONCE_CLEAN: dict[str, Any] = {
 MakeContents = Callable[..., ReportContents]
 
 
+def scored_of(
+    findings: list[str], films: int, *, patients: int = 340, blank: tuple[str, ...] = (), seed: int = 7
+) -> Scored:
+    """Films with plausible scores; patients differ in how their films score. The findings in `blank` have no positive film."""
+    rng = np.random.default_rng(seed)
+    prevalence = np.resize(PREVALENCES, len(findings))
+    labels = (rng.random((films, len(findings))) < prevalence).astype(np.float32)
+    labels[:, [findings.index(f) for f in blank]] = 0
+    labels[rng.random(labels.shape) < 0.05] = np.nan
+    shift = np.resize(np.linspace(0.5, 1.9, 14), len(findings))
+    patient = np.concatenate(
+        [np.arange(min(patients, films)), rng.integers(0, patients, max(0, films - patients))]
+    )
+    logits = (
+        rng.normal(size=labels.shape) + np.nan_to_num(labels) * shift + np.log(prevalence / (1 - prevalence))
+    )
+    logits += rng.normal(0, 0.5, (patients, 1))[patient]
+    groups = pd.DataFrame(
+        {
+            "sex": rng.choice(["F", "M", None], films, p=[0.45, 0.5, 0.05]),
+            "age": rng.integers(1, 95, films).astype(np.float32),
+            "view": rng.choice(["PA", "AP"], films, p=[0.8, 0.2]),
+        }
+    )
+    return Scored(
+        np.array([f"film-{seed}-{n}" for n in range(films)], object), np.array([f"patient-{seed}-{n}" for n in patient], object),
+        findings, labels, 1 / (1 + np.exp(-logits)), groups=groups, protocol="sampled",
+    )  # fmt: skip
+
+
 def contents_of(
     findings: list[str] = FOURTEEN,
     *,
@@ -30,29 +67,22 @@ def contents_of(
     openings: int = 1,
     blank: tuple[str, ...] = (),
     leak_check: dict[str, Any] = ONCE_CLEAN,
+    pictures: bool = False,
 ) -> ReportContents:
-    """Contents of a report on `films` test films. The findings in `blank` have no positive film."""
-    rng = np.random.default_rng(7)
-    prevalence = np.resize(PREVALENCES, len(findings))
-    labels = (rng.random((films, len(findings))) < prevalence).astype(np.float32)
-    labels[:, [findings.index(f) for f in blank]] = 0
-    labels[rng.random(labels.shape) < 0.05] = np.nan
-    shift = np.resize(np.linspace(0.5, 1.9, 14), len(findings))
-    logits = (
-        rng.normal(size=labels.shape) + np.nan_to_num(labels) * shift + np.log(prevalence / (1 - prevalence))
-    )
-    scores = 1 / (1 + np.exp(-logits))
-    figures = metrics_by_finding(labels, scores, findings)
-    metrics = {
-        "split": "test", **figures, "protocol": "sampled", "fingerprint": "5a" * 32,
-        "patients": 340, "epoch": min(6, epochs), "test_openings": openings,
-    }  # fmt: skip
+    """Contents of a report on a run with `films` test films."""
+    scored, measured = _measured(tuple(findings), films, blank)
+    figures = deepcopy(measured.metrics)
+    metrics = figures | {"fingerprint": "5a" * 32, "epoch": min(6, epochs), "test_openings": openings}
+    png = cv2.imencode(".png", np.full((8, 8), 90, np.uint8))[1].tobytes() if pictures else None
     return ReportContents(
         title="nih-resnet34",
         metrics=metrics,
         findings=findings,
-        labels=labels,
-        scores=scores,
+        labels=scored.labels,
+        scores=scored.scores,
+        bands={f: (g.roc_band, g.precision_recall_band) for f, g in measured.by_finding.items() if g},
+        misses=[ShownMiss(m, 5000 + m.film, png) for m in worst_misses(scored)],
+        film_is="row in index.parquet of the data set, from 0",
         history=[_epoch(number, findings) for number in range(1, epochs + 1)],
         manifest=_manifest(findings, films, figures, leak_check),
         model={
@@ -65,6 +95,32 @@ def contents_of(
             "ray_cxr": "0.1.0", "python": "3.11.7", "packages": {"torch": "2.12.0", "ray": "2.60.0"},
             "platform": "Linux-6.1-x86_64", "cpus": 8, "device": "cpu", "workers": 2, "threads_per_worker": 4,
         },
+    )  # fmt: skip
+
+
+@cache
+def _measured(findings: tuple[str, ...], films: int, blank: tuple[str, ...]) -> tuple[Scored, Measured]:
+    scored = scored_of(list(findings), films, patients=min(340, films), blank=blank)
+    validation = scored_of(list(findings), max(films, 800), seed=8)
+    return scored, measure(scored, validation, Choices(draws=100), workers=0)
+
+
+def files_contents_of(findings: list[str] = FOURTEEN, *, films: int = 400) -> Contents:
+    """Contents of a report on predictions that come without a run, patients and probabilities."""
+    scored = scored_of(findings, films)
+    origin = {
+        "matched": {f: {"score": f"prob_{f}", "label": f"Finding Labels: {f}"} for f in findings},
+        "scored_without_labels": ["Fracture"], "labelled_without_scores": [],
+        "joined_by": "ids as they stand", "rows_of_the_label_table": 112120, "patients_from": "nothing: intervals are image-level",
+    }  # fmt: skip
+    alone = replace(scored, patient_ids=None, scores=scored.scores * 3 - 1, protocol=None, origin=origin)
+    measured = measure(alone, "no --validation-predictions were given", Choices(draws=100), workers=0)
+    return Contents(
+        title="preds.csv", metrics=measured.metrics | {"test_openings": None}, findings=findings,
+        labels=alone.labels, scores=alone.scores,
+        bands={f: (g.roc_band, g.precision_recall_band) for f, g in measured.by_finding.items() if g},
+        misses=[ShownMiss(m, m.film + 1) for m in worst_misses(alone)], film_is="row in the table of predictions",
+        environment={"ray_cxr": "0.1.0", "python": "3.11.7"},
     )  # fmt: skip
 
 
@@ -111,3 +167,9 @@ def _manifest(
 def make_contents() -> MakeContents:
     """`contents_of`, for tests that need more than one report."""
     return contents_of
+
+
+@pytest.fixture
+def make_files_contents() -> Callable[..., Contents]:
+    """`files_contents_of`, for tests of reports without a run."""
+    return files_contents_of

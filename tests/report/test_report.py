@@ -20,7 +20,7 @@ from ray_cxr.report.contents import ReportContents
 from ray_cxr.report.html import figures_json, render_report
 from ray_cxr.report.origin_sections import exposure, learning, splits
 from ray_cxr.report.result_sections import openings_sentence, result_sentence, results
-from ray_cxr.report.sections import SECTIONS
+from ray_cxr.report.sections import all_sections
 
 MakeContents = Callable[..., ReportContents]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -82,7 +82,9 @@ def test_results_table_holds_each_finding_with_its_figures(make_contents: MakeCo
     contents = _with(
         make_contents(), "Edema", positives=25, labelled=1000, auroc=0.81249, average_precision=0.1306
     )
-    table = Page(render_report(contents)).tables["Test split, by finding"]
+    contents.metrics["intervals"]["auroc"]["Edema"] = [0.7, 0.87351]
+    contents.metrics["intervals"]["average_precision"]["Edema"] = None
+    table = Page(render_report(contents)).tables["Test split, by finding, with 95 % intervals"]
     assert table[0] == [
         "Finding",
         "Positive",
@@ -98,7 +100,7 @@ def test_results_table_holds_each_finding_with_its_figures(make_contents: MakeCo
         "25",
         "1,000",
         "2.5%",
-        "0.812",
+        "0.812 (0.700–0.874)",
         "0.131",
         "0.025",
     ]
@@ -127,9 +129,10 @@ def test_finding_without_a_figure_says_why(
 
 def test_summary_names_the_measured_findings_and_the_test_films(make_contents: MakeContents) -> None:
     contents = make_contents(blank=("Hernia",))
-    metrics = contents.metrics | {"mean_auroc": 0.7125}
+    intervals = contents.metrics["intervals"] | {"mean_auroc": [0.69, 0.7414]}
+    metrics = contents.metrics | {"mean_auroc": 0.7125, "intervals": intervals}
     assert result_sentence(replace(contents, metrics=metrics)) == (
-        "The mean AUROC is 0.713 over 13 of 14 findings, measured on 1,120 test films of 340 patients "
+        "The mean AUROC is 0.713 (95 % interval 0.690 to 0.741) over 13 of 14 findings, measured on 1,120 test films of 340 patients "
         "(split protocol: sampled)."
     )
     assert result_sentence(make_contents(["Mass"])).startswith("The AUROC for Mass is 0.")
@@ -140,7 +143,7 @@ def test_report_of_a_test_that_measured_nothing(make_contents: MakeContents) -> 
     contents = make_contents(findings, films=40, blank=tuple(findings))
     assert contents.metrics["mean_auroc"] is None
     page = render_report(contents)
-    assert "No finding could be measured on 40 test films of 340 patients" in page
+    assert "No finding could be measured on 40 test films of 40 patients" in page
     assert "Not measurable, and part of no mean: Mass, Nodule (no positive test film)." in page
     assert [figure["target"] for figure in _figures(page)] == ["plot-learning"]
 
@@ -210,7 +213,8 @@ def test_report_without_history_or_measured_validation(make_contents: MakeConten
     contents = make_contents(epochs=2)
     contents.history[0]["mean_auroc"] = None
     assert [learning(contents).plots[0].table.rows[0][i] for i in (0, 3)] == ["1", "not measurable"]
-    assert _figures(render_report(contents))[-1]["data"][2]["y"][0] is None
+    drawn = {figure["target"]: figure for figure in _figures(render_report(contents))}
+    assert drawn["plot-learning"]["data"][2]["y"][0] is None
 
 
 def test_curves_and_their_readings_by_hand() -> None:
@@ -260,7 +264,9 @@ def test_hostile_names_stay_text(make_contents: MakeContents) -> None:
     assert [tag for tag, _ in page.tags].count("script") == 3
     assert "img" not in page.texts
     assert page.texts["h1"] == [HOSTILE[1]]
-    assert [row[0] for row in page.tables["Test split, by finding"][1:5]] == contents.findings
+    assert [
+        row[0] for row in page.tables["Test split, by finding, with 95 % intervals"][1:5]
+    ] == contents.findings
     names = [trace["name"].rpartition(" ")[0] for trace in _figures(html)[0]["data"]]
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in names
     assert "a &amp; b" in names
@@ -318,11 +324,12 @@ def test_page_has_a_sound_skeleton(make_contents: MakeContents) -> None:
     tags = [tag for tag, _ in page.tags]
     assert page.tags[0] == ("html", {"lang": "en"})
     assert [tags.count(tag) for tag in ("h1", "header", "nav", "main", "footer")] == [1] * 5
-    assert tags.count("h2") == len(SECTIONS)
+    assert tags.count("h2") == len(all_sections(make_contents()))
     assert tags.count("caption") == tags.count("table")
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     plots = [attrs for _, attrs in page.tags if attrs.get("class") == "plot"]
     assert len(plots) == 3
+    assert [attrs.get("class") for _, attrs in page.tags].count("plot small") == 3 * 14
     assert all(attrs["aria-label"] for attrs in plots)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))

@@ -1,0 +1,159 @@
+"""`evaluate`: the test of a run, or of anybody's predictions. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ray_cxr.cli.arguments import Json, Raw
+from ray_cxr.cli.output import number, output, table
+from ray_cxr.cli.work import run_evaluate, run_evaluate_files
+from ray_cxr.errors import InputError
+from ray_cxr.storage import Folder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ray_cxr.evaluate.figures import Choices
+
+_FILES = "Without a run"
+_POINTS = "Operating points and intervals"
+
+
+def evaluate(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="Directory of a run: the `out` of its job.", show_default=False),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The run's data set, where it has moved.")] = None,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Show the worst misses as small films in the report.")
+    ] = False,
+    raw: Raw = False,
+    predictions: Annotated[
+        str | None, typer.Option(help="Scores: a row per film, a column per finding (CSV, TSV, Parquet, .gz).",
+                                 rich_help_panel=_FILES, metavar="TABLE")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Labels of the same films, maybe of more; may stand in --predictions too.",
+                                 rich_help_panel=_FILES, metavar="TABLE")
+    ] = None,
+    patients: Annotated[
+        str | None, typer.Option(help="Table with image_id and patient_id, for intervals by patient.",
+                                 rich_help_panel=_FILES, metavar="TABLE")
+    ] = None,
+    validation_predictions: Annotated[
+        str | None, typer.Option(help="Scores of films of other patients, to choose thresholds on.",
+                                 rich_help_panel=_FILES, metavar="TABLE")
+    ] = None,
+    validation_labels: Annotated[
+        str | None, typer.Option(help="Their labels, where --labels does not hold them.",
+                                 rich_help_panel=_FILES, metavar="TABLE")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="How the test films were chosen, such as official.", rich_help_panel=_FILES)
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Directory for figures and report; by default named after the predictions.",
+                                 rich_help_panel=_FILES, metavar="DIR")
+    ] = None,
+    sensitivity: Annotated[
+        float | None, typer.Option(help="Of the operating point with a fixed sensitivity (0.9).",
+                                   rich_help_panel=_POINTS, min=0.01, max=1.0)
+    ] = None,
+    specificity: Annotated[
+        float | None, typer.Option(help="Of the operating point with a fixed specificity (0.9).",
+                                   rich_help_panel=_POINTS, min=0.01, max=1.0)
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(help="Draws of the bootstrap.", rich_help_panel=_POINTS, min=100, max=100_000)
+    ] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel=_POINTS, min=0)] = 0,
+    json_: Json = False,
+) -> None:  # fmt: skip
+    """Test a run on its test split, or anybody's predictions, and write the report."""
+    from ray_cxr.evaluate.from_files import Files, default_out
+
+    choices = _choices(draws, seed, sensitivity, specificity)
+    tables = (labels, patients, validation_predictions, validation_labels, protocol, out)
+    if predictions is None:
+        if run is None:
+            raise InputError("evaluate: give a RUN, or --predictions with --labels.")
+        if any(t is not None for t in tables):
+            raise InputError(
+                "evaluate RUN: --labels, --patients, --validation-…, --protocol and --out go with --predictions; a run has its own."
+            )
+        metrics, report = run_evaluate(Folder(run), dataset, choices, raw=raw, with_pictures=thumbnails)
+        place = Folder(run).url
+    else:
+        if run is not None or dataset is not None or thumbnails or raw:
+            raise InputError(
+                "evaluate --predictions: RUN, --dataset, --raw and --thumbnails go with a run; give either a run or predictions."
+            )
+        files = Files(predictions, labels, patients, validation_predictions, validation_labels, protocol)
+        folder = Folder(out or default_out(predictions))
+        metrics, report = run_evaluate_files(files, folder, choices)
+        place = folder.url
+    lines: list[str | Table] = [*_notes(metrics), _metrics_table(metrics), f"report: {report}"]
+    output().result({"out": place, "report": report, **metrics}, lines)
+
+
+def _choices(draws: int, seed: int, sensitivity: float | None, specificity: float | None) -> Choices:
+    from ray_cxr.evaluate.figures import Choices
+
+    asked = sensitivity is not None or specificity is not None
+    return Choices(
+        draws,
+        seed,
+        0.9 if sensitivity is None else sensitivity,
+        0.9 if specificity is None else specificity,
+        asked,
+    )
+
+
+def _notes(metrics: dict[str, Any]) -> list[str]:
+    """What was taken for what in somebody's tables, and why something is missing."""
+    found, notes = metrics["input"], []
+    if "matched" in found:
+        renamed = [f"{c['score']} with {c['label']}" for c in found["matched"].values()]
+        notes = [
+            f"columns: {'; '.join(renamed)}",
+            f"films joined by {found['joined_by']}; patients from {found['patients_from']}",
+        ]
+        for key, words in (
+            ("scored_without_labels", "scored, but not labelled"),
+            ("labelled_without_scores", "labelled, but not scored"),
+        ):
+            if found[key]:
+                notes.append(f"{words}: {', '.join(found[key])}")
+    if metrics["operating_points"]["findings"] is None:
+        notes.append(f"no operating points: {metrics['operating_points']['reason']}")
+    if metrics["calibration"]["findings"] is None:
+        notes.append(f"calibration not measurable: {metrics['calibration']['reason']}")
+    return notes
+
+
+def _metrics_table(metrics: dict[str, Any]) -> Table:
+    intervals = metrics["intervals"]
+    rows: list[list[object]] = [
+        [
+            f,
+            f"{metrics['positives'][f]} / {metrics['labelled'][f]}",
+            _with_interval(a, intervals["auroc"][f]),
+            _with_interval(metrics["average_precision"][f], intervals["average_precision"][f]),
+        ]
+        for f, a in metrics["auroc"].items()
+    ]
+    means = [
+        _with_interval(metrics[name], intervals[name]) for name in ("mean_auroc", "mean_average_precision")
+    ]
+    rows.append(["mean", "", *means])
+    who = "" if metrics["patients"] is None else f" of {metrics['patients']} patients"
+    opened = "" if metrics["test_openings"] is None else f", opened {metrics['test_openings']}×"
+    title = f"Test: {metrics['films']} films{who}{opened} (95 % intervals: {intervals['method']})"
+    return table(title, ["finding", "positive / labelled", "AUROC", "average precision"], rows)
+
+
+def _with_interval(value: float | None, ends: list[float] | None) -> str:
+    return number(value) + (f" ({ends[0]:.3f}–{ends[1]:.3f})" if ends else "")

@@ -1,0 +1,82 @@
+"""`evaluate --predictions P --labels L`: the test of anybody's predictions, without a run.
+
+Reads: tables of scores, labels and patients. Gives: `FilesEvaluation`; writes `metrics.json`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from ray_cxr.errors import InputError
+from ray_cxr.evaluate.figures import Choices, Measured, measure
+from ray_cxr.evaluate.files import read_scored, refuse_shared
+from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.misses import Miss, worst_misses
+from ray_cxr.labels.names import match_findings
+from ray_cxr.storage import Folder
+
+NO_VALIDATION = "no --validation-predictions were given, and a threshold chosen on the films that test it would flatter the result"
+
+
+@dataclass(frozen=True)
+class Files:
+    """The tables of a test, by path or URL; labels may stand in the predictions, and the rest may be missing."""
+
+    predictions: str
+    labels: str | None = None
+    patients: str | None = None
+    validation_predictions: str | None = None
+    validation_labels: str | None = None
+    protocol: str | None = None
+    """How the test films were chosen, in the user's words; None where they do not say."""
+
+
+@dataclass(frozen=True)
+class FilesEvaluation:
+    """What the test gave. A film is named by its row in the predictions, the first row of data being row 1."""
+
+    metrics: dict[str, Any]
+    measured: Measured
+    scored: Scored
+    misses: list[Miss]
+    title: str
+
+
+def evaluate_files(files: Files, out: Folder, choices: Choices) -> FilesEvaluation:
+    """Reads, measures, and writes `metrics.json` into `out`. Raises InputError and RefusedError."""
+    _check_out(out)
+    scored = replace(read_scored(files.predictions, files.labels, files.patients), protocol=files.protocol)
+    measured = measure(scored, _validation(files, scored), choices)
+    metrics = measured.metrics | {"test_openings": None}
+    out.write_json("metrics.json", metrics)
+    return FilesEvaluation(metrics, measured, scored, worst_misses(scored), PurePath(files.predictions).name)
+
+
+def default_out(predictions: str) -> str:
+    """A folder beside where the command is called, named after the predictions."""
+    return PurePath(predictions).name.split(".")[0] + "-evaluation"
+
+
+def _check_out(out: Folder) -> None:
+    if out.names() and not out.exists("metrics.json"):
+        raise InputError(
+            f"--out: {out} holds something that is no evaluation; give a new or empty directory."
+        )
+    if out.exists("config.yaml") or out.exists("best"):
+        raise InputError(f"--out: {out} is a run, whose own figures would be lost; give another directory.")
+    out.check_writable()
+
+
+def _validation(files: Files, test: Scored) -> Scored | str:
+    if files.validation_predictions is None:
+        if files.validation_labels is not None:
+            raise InputError("--validation-labels: there are no --validation-predictions to go with them.")
+        return NO_VALIDATION
+    found = read_scored(
+        files.validation_predictions, files.validation_labels, files.patients, "validation-", files.labels
+    )
+    refuse_shared(test, found)
+    names = match_findings(found.findings, test.findings)
+    return replace(found, findings=[names.get(f, f) for f in found.findings])
