@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ray_cxr.report.contents import ReportContents
+from ray_cxr.report.contents import Contents, ReportContents
 from ray_cxr.report.html import render_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -67,7 +67,7 @@ class Drawings(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         a = {name: value or "" for name, value in attrs}
         classes = a.get("class", "").split()
-        if a.get("id", "").startswith("plot-"):
+        if "plot" in classes:
             self._plot = a["id"]
             self.lines[self._plot], self.legend[self._plot] = 0, []
         if tag == "path" and "js-line" in classes and len(a.get("d", "")) > 8:
@@ -117,8 +117,32 @@ def test_every_curve_is_drawn_and_the_console_is_empty(
     assert opened.console == []
     drawings = Drawings(opened.dom)
     # A plot's marker-only trace has no line; the diagonal of the ROC curves has one.
-    assert drawings.lines == lines
+    assert {name: n for name, n in drawings.lines.items() if name.startswith("plot-")} == lines
+    small = {name: n for name, n in drawings.lines.items() if not name.startswith("plot-")}
+    findings = lines.get("plot-precision-recall", 0)
+    assert len(small) == 3 * findings  # ROC, precision-recall, reliability
+    assert all(n >= 2 for n in small.values()), (
+        small
+    )  # the curve, and what guessing or being right would give
     assert drawings.buttons == {"Download plot as a PNG", "Zoom", "Pan", "Reset axes"}
+
+
+def test_report_without_a_run_is_drawn_and_has_no_sections_of_one(
+    make_files_contents: Callable[..., Contents], tmp_path: Path
+) -> None:
+    html = render_report(make_files_contents(["Mass", "Edema", *HOSTILE]))
+    loaded = "performance.getEntriesByType('resource').map(e => e.name)"
+    opened = _open(_probe(html, f"{{loaded: {loaded}}}"), tmp_path)
+    assert opened.console == []
+    assert not re.search(r"<html[^>]* data-ran", opened.dom)
+    assert opened.noted()["loaded"] == []
+    drawings = Drawings(opened.dom)
+    # Scores are no probabilities here: no reliability.
+    assert len(drawings.lines) == 2 + 2 * (2 + len(HOSTILE))
+    assert all(drawings.lines.values())
+    for run_only in ('id="learning"', 'id="exposure"', 'id="splits"', 'id="settings"', 'id="calibration-0"'):
+        assert run_only not in opened.dom
+    assert 'id="input"' in opened.dom
 
 
 def test_hostile_names_are_shown_and_run_nothing(make_contents: MakeContents, tmp_path: Path) -> None:
