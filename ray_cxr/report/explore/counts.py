@@ -102,9 +102,11 @@ def count_by(frame: pd.DataFrame, findings: Sequence[str], column: str) -> dict[
 
 
 def _natural(frame: pd.DataFrame, findings: Sequence[str]) -> dict[str, float | None] | None:
-    if "sampling_weight" not in frame or frame["sampling_weight"].nunique() < 2:
+    if "sampling_weight" not in frame or frame["sampling_weight"].nunique(dropna=False) < 2:
         return None
     weights = frame["sampling_weight"].to_numpy(np.float64)
+    if np.isnan(weights).any():  # rows that are in no split
+        return None
     restored: dict[str, float | None] = {}
     for finding in findings:
         labels = frame[finding].to_numpy(np.float64)

@@ -19,8 +19,8 @@ from ray_cxr.labels.table import build_label_table
 from ray_cxr.report.explore.films import FilmSource, PreparedFilms, UnpreparedFilms
 from ray_cxr.shards.claim import settings_of
 from ray_cxr.shards.dataset import Dataset, open_dataset
+from ray_cxr.shards.index import build_index
 from ray_cxr.shards.settings import Preparation
-from ray_cxr.splits.sampled import sampled_split
 from ray_cxr.storage import Folder
 
 _SIZE_COLUMNS = ["image_id", "original_width", "original_height"]
@@ -32,7 +32,8 @@ class Material:
 
     Always: `patient_id`, `source`, `split` ("" = none), `here` (bool: the film was found) and a column per finding.
     A row's number is its name. sources: what each source gave. refused: reason → films, None = not known yet.
-    sizes: original `width` and `height` by row, None = not known without reading films. notes: what weakens this.
+    sizes: original `width` and `height` by row, None = not known without reading films. leak: why the job's split would be
+    refused. notes: what weakens this.
     """
 
     prepared: bool
@@ -46,6 +47,7 @@ class Material:
     refused: dict[str, int] | None = None
     sizes: pd.DataFrame | None = None
     dataset: dict[str, Any] | None = None
+    leak: str | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -120,10 +122,14 @@ def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:
     # Without any film the labels still tell what a split would be.
     dealt = here if here.any() else pd.Series(True, index=here.index)
     frame = table.frame.assign(here=here, split="")
+    leak = None
     try:
-        frame.loc[dealt, "split"] = planned_split(frame[dealt], table.findings, job)
+        planned = planned_split(frame[dealt], table.findings, job)
+        frame = pd.concat([frame.drop(columns="split"), planned], axis=1).fillna({"split": ""})
     except InputError as error:
         notes = (*notes, f"The job's split cannot be drawn: {error.message}")
+    except RefusedError as error:
+        leak = error.message
     train = here & (frame["split"] == "train")
     shown = train if train.any() else here
     return Material(
@@ -135,11 +141,16 @@ def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:
         films_from="train" if train.any() else "",
         image_px=job.shards.image_px,
         seed=job.seed,
+        leak=leak,
         notes=notes,
     )
 
 
-def planned_split(frame: pd.DataFrame, findings: list[str], job: Preparation) -> Any:
-    """The split of each row that `prepare` would draw if it refused none of these films. Raises InputError."""
-    labels = frame[findings].to_numpy(np.float32)
-    return sampled_split(frame["patient_id"].tolist(), labels, job.split, job.seed)
+def planned_split(frame: pd.DataFrame, findings: list[str], job: Preparation) -> pd.DataFrame:
+    """`split`, `fold` and `sampling_weight` of each row, as `prepare` would deal these films out if it refused none.
+
+    Raises InputError (the split is not possible), RefusedError (patients shared).
+    """
+    index = build_index(frame.drop(columns="split").assign(refused=None, film_bytes=1), findings, job)
+    planned: pd.DataFrame = index[["split", "fold", "sampling_weight"]].set_index(frame.index)
+    return planned

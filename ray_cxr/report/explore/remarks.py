@@ -22,6 +22,8 @@ _PROPERTY = {"view": "the view position", "sex": "the sex", "age": "the age"}
 
 def leak_alarm(found: Exploration) -> Text | None:
     """The first line of page and terminal where patients are in more than one set."""
+    if found.material.leak is not None:
+        return Text(f"The job's split would be refused: {found.material.leak}", "alarm")
     for name in ("splits", "folds", "given"):
         held = found.leaks.get(name)
         if held is not None and not held.clean:

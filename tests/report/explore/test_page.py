@@ -162,6 +162,12 @@ def test_a_leak_is_the_first_line(explore_quietly: Explore, tmp_path: Path) -> N
     assert "The split that the label table gives: 30 of 30 patients are in more than one set" in page
 
 
+def test_a_split_that_would_be_refused_is_the_first_line(explore_quietly: Explore) -> None:
+    alarm = leak_alarm(explore_quietly(material_of(frame(), HOSTILE, leak="patient leak: 8 patients")))
+    assert alarm is not None
+    assert alarm.text == "The job's split would be refused: patient leak: 8 patients"
+
+
 def said(found: Exploration) -> str:
     return "\n".join(text.text for text in remarks(found))
 
