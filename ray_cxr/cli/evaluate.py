@@ -8,6 +8,21 @@ import typer
 
 from ray_cxr.cli.arguments import Json, Raw
 from ray_cxr.cli.output import number, output, table
+from ray_cxr.cli.readers import (
+    Definitive,
+    LeaveOneOut,
+    Margin,
+    Method,
+    ReaderNames,
+    Readers,
+    ReferenceReaders,
+    Remainder,
+    Ties,
+    Uncertain,
+    reader_files,
+    reader_lines,
+    readers_alone,
+)
 from ray_cxr.cli.work import run_evaluate, run_evaluate_files
 from ray_cxr.errors import InputError
 from ray_cxr.storage import Folder
@@ -66,25 +81,50 @@ def evaluate(
         float | None, typer.Option(help="Of the operating point with a fixed specificity (0.9).",
                                    rich_help_panel=_POINTS, min=0.01, max=1.0)
     ] = None,
+    readers: Readers = None,
+    reference_readers: ReferenceReaders = None,
+    consensus: Method = "majority",
+    ties: Ties = "exclude",
+    uncertain: Uncertain = "exclude",
+    definitive: Definitive = None,
+    remainder: Remainder = None,
+    leave_one_out: LeaveOneOut = True,
+    margin: Margin = None,
+    reader_names: ReaderNames = False,
     draws: Annotated[
         int, typer.Option(help="Draws of the bootstrap.", rich_help_panel=_POINTS, min=100, max=100_000)
     ] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel=_POINTS, min=0)] = 0,
     json_: Json = False,
 ) -> None:  # fmt: skip
-    """Test a run on its test split, or anybody's predictions, and write the report."""
+    """Test a run on its test split, or anybody's predictions, and write the report; beside readers, where there are any."""
     from ray_cxr.evaluate.from_files import Files, default_out
 
     choices = _choices(draws, seed, sensitivity, specificity)
+    files_of_readers = reader_files(
+        readers, reference_readers, consensus, ties, uncertain, definitive, remainder, leave_one_out, margin, reader_names
+    )  # fmt: skip
+    if files_of_readers is not None and run is None and predictions is None:
+        if any(
+            t is not None for t in (dataset, patients, validation_predictions, validation_labels, protocol)
+        ):
+            raise InputError(
+                "evaluate --readers: without a run or --predictions only --labels, --out and options on readers have a meaning."
+            )
+        answer, said = readers_alone(files_of_readers, labels, out, choices)
+        output().result(answer, said)
+        return
     tables = (labels, patients, validation_predictions, validation_labels, protocol, out)
     if predictions is None:
         if run is None:
-            raise InputError("evaluate: give a RUN, or --predictions with --labels.")
+            raise InputError("evaluate: give a RUN, or --predictions with --labels, or --readers.")
         if any(t is not None for t in tables):
             raise InputError(
                 "evaluate RUN: --labels, --patients, --validation-…, --protocol and --out go with --predictions; a run has its own."
             )
-        metrics, report = run_evaluate(Folder(run), dataset, choices, raw=raw, with_pictures=thumbnails)
+        metrics, report = run_evaluate(
+            Folder(run), dataset, choices, raw=raw, with_pictures=thumbnails, readers=files_of_readers
+        )
         place = Folder(run).url
     else:
         if run is not None or dataset is not None or thumbnails or raw:
@@ -93,9 +133,10 @@ def evaluate(
             )
         files = Files(predictions, labels, patients, validation_predictions, validation_labels, protocol)
         folder = Folder(out or default_out(predictions))
-        metrics, report = run_evaluate_files(files, folder, choices)
+        metrics, report = run_evaluate_files(files, folder, choices, files_of_readers)
         place = folder.url
-    lines: list[str | Table] = [*_notes(metrics), _metrics_table(metrics), f"report: {report}"]
+    beside = reader_lines(metrics["readers"]) if "readers" in metrics else []
+    lines: list[str | Table] = [*_notes(metrics), _metrics_table(metrics), *beside, f"report: {report}"]
     output().result({"out": place, "report": report, **metrics}, lines)
 
 

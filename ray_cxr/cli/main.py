@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import audit, commands, demo, doctor, evaluate, explore, init, settings
+from ray_cxr.cli import audit, commands, compare, demo, doctor, evaluate, explore, init, settings
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import InputError, RayCxrError
@@ -38,6 +38,7 @@ app.command()(commands.train)
 app.command()(evaluate.evaluate)
 app.command()(commands.predict)
 app.command()(audit.audit)
+app.command()(compare.compare)
 app.command()(doctor.doctor)
 app.add_typer(settings.app, name="config")
 

@@ -5,6 +5,7 @@ Heavy imports wait until they are needed, so that help comes at once.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ray_cxr.config import to_yaml
@@ -13,8 +14,12 @@ from ray_cxr.job import Job
 from ray_cxr.storage import Folder
 
 if TYPE_CHECKING:
+    from ray_cxr.evaluate.evaluate import Evaluation
     from ray_cxr.evaluate.figures import Choices
-    from ray_cxr.evaluate.from_files import Files
+    from ray_cxr.evaluate.from_files import Files, FilesEvaluation
+    from ray_cxr.evaluate.readers import Readings
+    from ray_cxr.evaluate.readers_files import ReaderFiles
+    from ray_cxr.report.blocks import Section
 
 
 def run_prepare(settings: Job) -> dict[str, Any]:
@@ -48,24 +53,60 @@ def run_evaluate(
     *,
     raw: bool = False,
     with_pictures: bool = False,
+    readers: ReaderFiles | None = None,
 ) -> tuple[dict[str, Any], str]:
     """`evaluate RUN` with progress and report; gives the test metrics and the report's path."""
     from ray_cxr.evaluate.evaluate import evaluate_run
     from ray_cxr.report.write import write_report
 
+    readings = readers.read() if readers else None  # before the test split is opened
     with ConsoleProgress() as progress:
         evaluation = evaluate_run(
             run, dataset, progress.start, progress.advance, choices, raw=raw, with_pictures=with_pictures
         )
-    write_report(run, evaluation)
+    sections = _beside_readers(run, evaluation, readers, readings, choices, made_here=False)
+    write_report(run, evaluation, sections)
     return evaluation.metrics, f"{run.url}/report/index.html"
 
 
-def run_evaluate_files(files: Files, out: Folder, choices: Choices) -> tuple[dict[str, Any], str]:
-    """`evaluate --predictions` with its report; gives the test metrics and the report's path."""
-    from ray_cxr.evaluate.from_files import evaluate_files
+def run_evaluate_files(
+    files: Files, out: Folder, choices: Choices, readers: ReaderFiles | None = None
+) -> tuple[dict[str, Any], str]:
+    """`evaluate --predictions` with its report; gives the test metrics and the report's path.
+
+    Without a label table the readers make the labels.
+    """
+    from ray_cxr.evaluate.from_files import check_out, evaluate_files
+    from ray_cxr.evaluate.readers_files import write_consensus
     from ray_cxr.report.write import write_files_report
 
+    readings, made_here = readers.read() if readers else None, False
+    if readers and readings and files.labels is None:
+        check_out(out)
+        made_here = True
+        files = replace(
+            files, labels=write_consensus(out, readings, readers.options), leave_out_unlabelled=True
+        )
     evaluation = evaluate_files(files, out, choices)
-    write_files_report(out, evaluation)
+    sections = _beside_readers(out, evaluation, readers, readings, choices, made_here=made_here)
+    write_files_report(out, evaluation, sections)
     return evaluation.metrics, f"{out.url}/report/index.html"
+
+
+def _beside_readers(
+    out: Folder, evaluation: Evaluation | FilesEvaluation, readers: ReaderFiles | None, readings: Readings | None,
+    choices: Choices | None, *, made_here: bool,
+) -> list[Section]:  # fmt: skip
+    """Sections on readers, whose figures go into `metrics.json`; none where there are no readers."""
+    if readers is None or readings is None:
+        return []
+    from ray_cxr.evaluate.figures import Choices
+    from ray_cxr.evaluate.readers_files import study_scored
+    from ray_cxr.report.reader_sections import reader_sections
+
+    result = study_scored(
+        evaluation.scored, readings, readers.options, choices or Choices(), made_here=made_here
+    )
+    evaluation.metrics["readers"] = result.as_dict()
+    out.write_json("metrics.json", evaluation.metrics)
+    return reader_sections(result)

@@ -24,6 +24,7 @@ from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.evaluate.figures import Choices, Measured, measure
 from ray_cxr.evaluate.inputs import Scored, scored_from_index
 from ray_cxr.evaluate.misses import Miss, worst_misses
+from ray_cxr.evaluate.protocol import dataset_protocol
 from ray_cxr.evaluate.thumbnails import thumbnails
 from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
@@ -96,6 +97,7 @@ def evaluate_run(
     metrics = measured.metrics | {
         "fingerprint": dataset.fingerprint, "epoch": card.epoch, "test_openings": openings,
         "probabilities": "raw" if calibration is None else "calibrated",
+        "protocol_details": dataset_protocol(dataset.manifest),
     }  # fmt: skip
     frame = predictions_frame(dataset, rows, findings, scored.scores, scored.labels)
     write_predictions(run, "predictions-test.parquet", frame)

@@ -5,7 +5,7 @@ Reads: tables (CSV, TSV, plain or .gz, Parquet). Gives: `Scored`, whose `origin`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.evaluate import columns as named
 from ray_cxr.evaluate.inputs import Scored
-from ray_cxr.evaluate.joining import check_ids, join, rows_text
+from ray_cxr.evaluate.joining import check_ids, join, overlap, rows_text
 from ray_cxr.evaluate.label_columns import LabelColumns, labelled_findings, labels_of
 from ray_cxr.labels.cells import parse_ages, parse_sexes, parse_views
 from ray_cxr.labels.names import match_findings
@@ -46,15 +46,24 @@ def read_scored(
     patients: str | None = None,
     flag: str = "",
     labels_else: str | None = None,
+    *,
+    leave_out_unlabelled: bool = False,
 ) -> Scored:
     """The films of the predictions with their labels; without a label table, both stand in the predictions.
 
     flag: "validation-" stands before the options' names in messages. labels_else: the label table where neither `labels` is
     given nor the predictions have columns that say they hold labels. Raises InputError: a table that cannot be read, ids
-    or findings that do not fit, a cell that is no score or no label.
+    or findings that do not fit, a cell that is no score or no label. leave_out_unlabelled: films that are not in the label
+    table are left out and counted, where that is an error otherwise.
     """
     scores, truth, study = _tables(predictions, labels, flag, labels_else)
     check_ids(scores.id_cells, scores.ids, scores.name)
+    scored_films = len(scores.frame)
+    if leave_out_unlabelled:
+        kept, _ = overlap(scores.id_cells, truth.id_cells)
+        scores = (
+            replace(scores, frame=scores.frame.iloc[kept].reset_index(drop=True)) if len(kept) else scores
+        )
     if truth is scores:
         rows, by = np.arange(len(scores.frame)), "both in one table"
     else:
@@ -75,6 +84,7 @@ def read_scored(
         groups=_groups(scores, truth, rows),
         origin=_origin(columns, scores, known) | {
             "joined_by": by, "rows_of_the_label_table": len(truth.frame), "patients_from": patients_from,
+            "films_without_labels": scored_films - len(scores.frame),
         },
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from ray_cxr.evaluate.figures import Choices, Measured, measure
 from ray_cxr.evaluate.files import read_scored, refuse_shared
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.misses import Miss, worst_misses
+from ray_cxr.evaluate.protocol import files_protocol
 from ray_cxr.labels.names import match_findings
 from ray_cxr.storage import Folder
 
@@ -31,6 +32,8 @@ class Files:
     validation_labels: str | None = None
     protocol: str | None = None
     """How the test films were chosen, in the user's words; None where they do not say."""
+    leave_out_unlabelled: bool = False
+    """Whether films that are not in the labels are left out, instead of being an error."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,14 @@ class FilesEvaluation:
 
 def evaluate_files(files: Files, out: Folder, choices: Choices) -> FilesEvaluation:
     """Reads, measures, and writes `metrics.json` into `out`. Raises InputError and RefusedError."""
-    _check_out(out)
-    scored = replace(read_scored(files.predictions, files.labels, files.patients), protocol=files.protocol)
+    check_out(out)
+    read = read_scored(
+        files.predictions, files.labels, files.patients, leave_out_unlabelled=files.leave_out_unlabelled
+    )
+    scored = replace(read, protocol=files.protocol)
     measured = measure(scored, _validation(files, scored), choices)
-    metrics = measured.metrics | {"test_openings": None}
+    details = files_protocol(files.protocol, files.labels, len(scored), scored.patients)
+    metrics = measured.metrics | {"test_openings": None, "protocol_details": details}
     out.write_json("metrics.json", metrics)
     return FilesEvaluation(metrics, measured, scored, worst_misses(scored), PurePath(files.predictions).name)
 
@@ -59,8 +66,9 @@ def default_out(predictions: str) -> str:
     return PurePath(predictions).name.split(".")[0] + "-evaluation"
 
 
-def _check_out(out: Folder) -> None:
-    if out.names() and not out.exists("metrics.json"):
+def check_out(out: Folder) -> None:
+    """Raises InputError where the figures of an evaluation would stand among, or in place of, something else."""
+    if out.names() and not any(map(out.exists, ("metrics.json", "readers.json", "consensus.json"))):
         raise InputError(
             f"--out: {out} holds something that is no evaluation; give a new or empty directory."
         )

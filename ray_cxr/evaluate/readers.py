@@ -21,6 +21,7 @@ from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.consensus import UNCERTAIN, Answers
 from ray_cxr.labels.names import canonical, match_findings, spelling
+from ray_cxr.labels.text_table import read_text_table
 
 READER_COLUMNS = (
     "reader",
@@ -95,6 +96,9 @@ def read_readings(
     definitive: finding → column of a test. Raises InputError where a column is missing, an answer unreadable, or a film's tests differ.
     """
     tables = [_one_table(place, several=len(places) > 1) for place in places]
+    _check_readers_apart(
+        [p for p, t in zip(places, tables, strict=True) if (t[_READER] == _named_by_file(p)).all()]
+    )
     table = pd.concat(_same_spelling(tables), ignore_index=True).fillna("")
     tests = dict(definitive or {})
     for column in tests.values():
@@ -130,7 +134,12 @@ _IMAGE, _READER, _PATIENT = "\0image", "\0reader", "\0patient"
 
 
 def _one_table(place: str, *, several: bool) -> pd.DataFrame:
-    table = _read(place)
+    table = read_text_table(place, "--readers")
+    double = table.columns[table.columns.duplicated()]
+    if len(double):
+        raise InputError(
+            f"--readers: {place!r} has several columns {double[0]!r}; give each a name of its own."
+        )
     roles = {
         _role(table, IMAGE_COLUMNS): _IMAGE,
         _role(table, READER_COLUMNS): _READER,
@@ -147,7 +156,7 @@ def _one_table(place: str, *, several: bool) -> pd.DataFrame:
                 f"--readers: {place!r} has several rows for a film and no column for the reader "
                 f"({', '.join(READER_COLUMNS[:3])} …); {_listed(table)}."
             )
-        table[_READER] = PurePosixPath(place).name.removesuffix(".gz").rpartition(".")[0]
+        table[_READER] = _named_by_file(place)
     for column, what in ((_IMAGE, "film"), (_READER, "reader")):
         blank = np.flatnonzero(table[column].str.strip() == "")
         if len(blank):
@@ -156,6 +165,20 @@ def _one_table(place: str, *, several: bool) -> pd.DataFrame:
             )
         table[column] = table[column].str.strip()
     return table
+
+
+def _named_by_file(place: str) -> str:
+    return PurePosixPath(place).name.split(".")[0]
+
+
+def _check_readers_apart(places: Sequence[str]) -> None:
+    """Files of one name in several folders may be of several readers, whose answers must not fall together."""
+    names = [_named_by_file(p) for p in places]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"--readers: several tables are called {twice!r}; give them names that differ, such as those of the readers."
+        )
 
 
 def _same_spelling(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -167,19 +190,6 @@ def _same_spelling(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
         names += [c for c in renamed.columns if c not in names]
         out.append(renamed)
     return out
-
-
-def _read(place: str) -> pd.DataFrame:
-    """All cells as text, missing ones empty."""
-    try:
-        if ".parquet" in PurePosixPath(place).suffixes:
-            table = pd.read_parquet(place)
-            return table.astype(object).where(table.notna(), "").astype(str)
-        return pd.read_csv(place, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError, ImportError) as error:
-        raise InputError(
-            f"--readers: {place!r} cannot be read as a CSV or Parquet table ({type(error).__name__}: {error})."
-        ) from None
 
 
 def _role(table: pd.DataFrame, names: Sequence[str]) -> str | None:

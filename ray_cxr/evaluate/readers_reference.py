@@ -16,6 +16,8 @@ _MOST_SEARCHED = 8
 """Readers of whom all subsets are tried (255); of more, all together and each alone."""
 _FEWEST_POSITIVES = 5
 """A finding with fewer positives is matched too easily by chance."""
+_NEARLY_ALL = 0.99
+"""Two readers who decide only where they agree are right so often that they would fit labels that others made."""
 
 
 def readers_behind(
@@ -23,8 +25,9 @@ def readers_behind(
 ) -> list[int]:
     """The readers whose consensus the labels [N, F] are, by number; empty where no subset of readers fits.
 
-    A subset fits where its consensus equals the labels in every cell that both have, for at least half of the findings
-    with enough positives. Of several that fit, the one that decides most cells, then the smallest.
+    A subset fits a finding where its consensus decides nearly every labelled film and equals the label wherever both are
+    there; it must fit at least half of the findings with enough positives. Of several that fit, the one that decides most
+    cells, then the smallest.
     """
     best: tuple[int, int, list[int]] | None = None
     for subset in _subsets(answers.shape[1]):
@@ -44,8 +47,9 @@ def _subsets(readers: int) -> list[list[int]]:
 def _cells_of_a_fit(labels: Labels, found: Labels) -> int:
     """How many cells a consensus decides where it fits the labels, else 0."""
     both = ~np.isnan(labels) & ~np.isnan(found)
-    enough = ((labels == 1) & both).sum(axis=0) >= _FEWEST_POSITIVES
-    equal = ((labels == found) | ~both).all(axis=0)
+    enough = (labels == 1).sum(axis=0) >= _FEWEST_POSITIVES
+    decides = both.sum(axis=0) >= _NEARLY_ALL * (~np.isnan(labels)).sum(axis=0)
+    equal = decides & ((labels == found) | ~both).all(axis=0)
     return int(both.sum()) if enough.any() and 2 * (equal & enough).sum() >= enough.sum() else 0
 
 

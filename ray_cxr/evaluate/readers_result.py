@@ -57,9 +57,11 @@ class ReaderResult:
     agreement: dict[str, dict[str, Any]]
     self_agreement: dict[str, dict[str, int | float | None]]
     consensus: dict[str, dict[str, int]]
-    """Finding → on how many films the consensus of the makers (else of all) rests on what."""
+    """Finding → on how many films the consensus rests on what."""
     differences: dict[str, dict[str, int]] | None
     """Finding → that consensus (ours) against the labels given (theirs); None where no labels were given."""
+    consensus_of: list[int]
+    """Whose consensus that is, by number."""
     makers: list[int]
     """Who made the reference labels, by number; empty = nobody of them."""
     makers_known_by: str
@@ -67,12 +69,19 @@ class ReaderResult:
     """Empty where there is no model."""
     curves: dict[str, tuple[Labels, Scores]]
     """Finding → labels [N] and scores [N] of the model's curve."""
+    films_unread: int = 0
+    """Films of the test that no reader read: they are no part of this."""
+    films_without_test: int = 0
+    """Films that were read but are not part of the test, or of the label table."""
+    clustered: bool = True
+    """Whether intervals are by patient; else by film."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `metrics.json`."""
         rule = self.options.rule
         return {
-            "films": self.films,
+            "films": self.films, "films_unread": self.films_unread, "films_without_test": self.films_without_test,
+            "intervals": "patients" if self.clustered else "films (image-level)",
             "readers": [{"name": n, "films": f} for n, f in zip(self.names, self.films_read, strict=True)],
             "rule": rule.as_dict() | {"sentence": rule.sentence()},
             "reference": {
@@ -82,6 +91,7 @@ class ReaderResult:
             "agreement": {f: self._named(a) for f, a in self.agreement.items()},
             "self_agreement": self.self_agreement,
             "consensus": self.consensus,
+            "consensus_of": [self.names[n] for n in self.consensus_of],
             "differences": self.differences,
             "model": {s.finding: self._study(s) for s in self.studies},
         }  # fmt: skip
@@ -109,7 +119,7 @@ class ReaderResult:
         }  # fmt: skip
 
 
-def make_consensus(readings: Readings, options: ReaderOptions, makers: Sequence[int] = ()) -> Consensus:
+def make_consensus(readings: Readings, options: ReaderOptions, of: Sequence[int] = ()) -> Consensus:
     """The labels that these readers make, else those named, else all. InputError where the rule does not fit the findings."""
     rule = options.rule
     for name in rule.remainder or ():
@@ -117,8 +127,21 @@ def make_consensus(readings: Readings, options: ReaderOptions, makers: Sequence[
             raise InputError(
                 f"--remainder: {name!r} is no finding of the readers; they have {', '.join(readings.findings)}."
             )
-    chosen = list(makers) or _named_makers(readings, options) or list(range(len(readings.readers)))
+    chosen = list(of) or _named_makers(readings, options) or list(range(len(readings.readers)))
     return consensus(readings.answers[:, chosen], readings.findings, rule, readings.definitive)
+
+
+def shown_names(readings: Readings, options: ReaderOptions) -> list[str]:
+    """The readers' names, or by default numbers in the order of their names."""
+    if options.names:
+        return readings.readers
+    return [f"Reader {n + 1}" for n in range(len(readings.readers))]
+
+
+def makers_shown(readings: Readings, options: ReaderOptions) -> list[str]:
+    """Who makes the consensus of `make_consensus`."""
+    shown = shown_names(readings, options)
+    return [shown[n] for n in _named_makers(readings, options)] or shown
 
 
 def study_readers(
@@ -136,12 +159,14 @@ def study_readers(
     labels: [N, F] of the same findings, or None. made_here: whether the labels are `make_consensus` of these readers.
     Raises RefusedError where readers would be measured against labels of their own.
     """
-    names = readings.readers if options.names else [f"Reader {n + 1}" for n in range(len(readings.readers))]
+    names = shown_names(readings, options)
     votes = votes_of(readings.answers, options.rule.uncertain)
     shared = [f for f in findings if f in readings.findings]
     truth = None if labels is None else _widened(labels, findings, readings.findings)
     makers, known_by = _makers(readings, truth, options, made_here=made_here)
-    own = make_consensus(readings, options, makers)
+    # Beside a model, the consensus shown is that of who made the reference; alone, that of whom the user chose.
+    of = (makers if scores is not None else ()) or _named_makers(readings, options) or range(len(names))
+    own = make_consensus(readings, options, of)
     studies: list[FindingStudy] = []
     curves: dict[str, tuple[Labels, Scores]] = {}
     if scores is not None and truth is not None:
@@ -169,6 +194,7 @@ def study_readers(
         differences=None
         if truth is None or made_here
         else _shared_differences(own.labels, truth, readings, shared),
+        consensus_of=list(of),
         makers=makers,
         makers_known_by=known_by,
         studies=with_margin(studies, options.margin),

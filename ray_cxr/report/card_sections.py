@@ -74,6 +74,20 @@ def _tested(contents: Contents) -> str:
     return count_text(int(contents.metrics["films"]), "film") + of
 
 
+def protocol(contents: Contents) -> Section | None:
+    """How the test films were chosen and labelled, and how often they were looked at; None in results of older versions."""
+    details = contents.metrics.get("protocol_details")
+    if details is None:
+        return None
+    openings = contents.metrics["test_openings"]
+    opened = "not counted: the predictions were made elsewhere" if openings is None else str(openings)
+    facts = [
+        (name.replace("_", " ").capitalize(), "not stated" if value == "None" else value)
+        for name, value in flat_facts(details)
+    ]
+    return Section("protocol", "Protocol", [Facts([*facts, ("Test split opened (times)", opened)])])
+
+
 def origin(contents: Contents) -> Section | None:
     """Which columns of the tables were taken for what; None for a run, whose tables are its own."""
     found = contents.metrics["input"]

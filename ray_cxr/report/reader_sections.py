@@ -33,7 +33,9 @@ def agreement_section(result: ReaderResult) -> Section:
     """Agreement by finding, each reader's films, and the kappa of every two."""
     readers = count_text(len(result.names), "reader")
     blocks: list[Block] = [
-        Text(f"{readers} answered for {count_text(result.films, 'film')}; {_read_sentence(result)}"),
+        Text(
+            f"{readers} answered for {count_text(result.films, 'film')}; {_read_sentence(result)}{_left_out(result)}"
+        ),
         Table(
             "Agreement by finding, with 95 % intervals",
             [
@@ -70,6 +72,20 @@ def _read_sentence(result: ReaderResult) -> str:
     return f"the number of films that one read goes from {fewest:,} to {most:,}."
 
 
+def _left_out(result: ReaderResult) -> str:
+    unread = (
+        f" {count_text(result.films_unread, 'film')} of the test that nobody read are no part of this."
+        if result.films_unread
+        else ""
+    )
+    apart = result.films_without_test
+    return unread + (
+        f" {count_text(apart, 'film')} that were read are not among those tested or labelled, and left out."
+        if apart
+        else ""
+    )
+
+
 def _agreement_row(finding: str, found: Mapping[str, Any]) -> list[str]:
     cohen = found["mean_cohen"]
     mean = (
@@ -95,7 +111,7 @@ def _agreement_note(result: ReaderResult) -> str:
     return (
         "κ and α are 1 where readers always agree and 0 where they agree as often as by chance; for a rare finding they are low "
         "even when readers nearly always agree, so look at the pairs that agree on a yes. "
-        f"{fleiss}An uncertain answer {_uncertain_words(result)}. Intervals by drawing patients."
+        f"{fleiss}An uncertain answer {_uncertain_words(result)}. Intervals by drawing {'patients' if result.clustered else 'films, because patients are not known'}."
     )
 
 
@@ -129,8 +145,8 @@ def _pair_table(result: ReaderResult) -> HeatTable:
 
 def consensus_section(result: ReaderResult) -> Section:
     """What the labels of the consensus rest on, and where they differ from labels that were given."""
-    makers = [result.names[m] for m in result.makers]
-    of = f"Of {', '.join(makers)}: " if makers and len(makers) < len(result.names) else ""
+    chosen = [result.names[n] for n in result.consensus_of]
+    of = f"Of {', '.join(chosen)}: " if len(chosen) < len(result.names) else ""
     definitive = any(c["definitive"] for c in result.consensus.values())
     names = {
         "unanimous": "All agree", "split": "Majority", "tie": "Tie", "single": "One vote",
@@ -146,6 +162,12 @@ def consensus_section(result: ReaderResult) -> Section:
     ]
     if result.differences is not None:
         blocks += _difference_blocks(result.differences)
+        if result.makers and not result.studies:
+            blocks.append(
+                Text(
+                    f"The labels given were made by {', '.join(result.names[m] for m in result.makers)} ({result.makers_known_by})."
+                )
+            )
     return Section("consensus", "Consensus of readers", blocks)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ray_cxr.report.blocks import Section
-from ray_cxr.report.card_sections import environment, model_card, origin
+from ray_cxr.report.card_sections import environment, model_card, origin, protocol
 from ray_cxr.report.contents import Contents, ReportContents
 from ray_cxr.report.operating_sections import calibration, operating_points
 from ray_cxr.report.origin_sections import exposure, learning, provenance, refused, settings, splits
@@ -27,7 +27,7 @@ TEST_SECTIONS: tuple[Callable[[Contents], Section | None], ...] = (
 )  # fmt: skip
 """What the test says; sections on readers follow them."""
 RUN_SECTIONS: tuple[Callable[[ReportContents], Section], ...] = (learning, splits, exposure, refused)
-LAST_SECTIONS: tuple[Callable[[Contents], Section | None], ...] = (model_card, origin, environment)
+LAST_SECTIONS: tuple[Callable[[Contents], Section | None], ...] = (model_card, protocol, origin, environment)
 RUN_LAST_SECTIONS: tuple[Callable[[ReportContents], Section], ...] = (settings, provenance)
 
 

@@ -103,8 +103,15 @@ def test_other_mistakes_are_told(tmp_path: Path) -> None:
         _read(
             tmp_path, text.replace("Mass", "Mass,CT").replace(",1\n", ",1,1\n"), definitive={"Hernia": "CT"}
         )
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="--readers: .*does not exist"):
         read_readings([str(tmp_path / "nowhere.csv")])
+    (tmp_path / "b").mkdir()
+    for place in ("readers.csv", "b/readers.csv"):
+        (tmp_path / place).write_text("image_id,Mass\n1,1\n")
+    with pytest.raises(InputError, match="several tables are called 'readers'"):
+        read_readings([str(tmp_path / "readers.csv"), str(tmp_path / "b/readers.csv")])
+    with pytest.raises(InputError, match="several columns 'Mass'"):
+        _read(tmp_path, "image_id,reader,Mass,Mass\n1,a,1,0\n")
     with pytest.raises(InputError, match="'c' is no reader; the tables have a"):
         _read(tmp_path, text).reader_numbers(["c"])
 
