@@ -43,7 +43,7 @@ def explore(
     """Show what is in the data: prevalence, patients, views, pixels, sample films, leaks; one HTML page and a JSON file."""
     from ray_cxr.report.explore.exploration import explore as explore_material
     from ray_cxr.report.explore.material import material_of_dataset, material_of_job
-    from ray_cxr.report.explore.remarks import leak_alarm
+    from ray_cxr.report.explore.remarks import leak_alarm, remarks
     from ray_cxr.report.explore.write import FIGURES, PAGE, output_folder, write_exploration
 
     job, is_job = _job_of(target, overrides or [])
@@ -62,7 +62,7 @@ def explore(
     figures = write_exploration(folder, title, found, job.model.backbone, chosen)
     alarm = leak_alarm(found)
     lines: list[str | Table] = [alarm.text] if alarm else []
-    lines += [_summary(found), _findings_table(found), *(f"! {r}" for r in figures["remarks"][len(lines) :])]
+    lines += [_summary(found), _findings_table(found), *(f"! {text.text}" for text in remarks(found))]
     lines.append(f"report: {folder.url}/{PAGE}")
     output().result(
         {"report": f"{folder.url}/{PAGE}", "figures": f"{folder.url}/{FIGURES}", **figures}, lines

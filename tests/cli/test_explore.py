@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ray_cxr.cli.main import run
+from ray_cxr.storage import Folder
 
 JOB = "source: {kind: phantom, patients: 40}\ndataset: data\nout: run\nshards: {image_px: 64, engine: threads}\nstream: {image_px: 64}\n"
 
@@ -64,3 +65,13 @@ def test_settings_are_a_jobs(here: Path, capfd: pytest.CaptureFixture[str]) -> N
     (here / "set/manifest.json").write_text("{}")
     assert run(["explore", "set", "seed=3"]) == 2
     assert "is a setting of a job" in capfd.readouterr().err
+
+
+def test_a_data_set_at_a_url(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["prepare", "job.yaml", "dataset=memory://drawn"]) == 0
+    capfd.readouterr()
+    assert run(["explore", "memory://drawn", "--films", "5", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["report"] == "memory://drawn-explore/index.html"
+    assert told["original_sizes"] == [{"width": 64, "height": 64, "images": told["rows"]}]
+    assert b"<html" in Folder("memory://drawn-explore").read_bytes("index.html")
