@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from ray_cxr.errors import InputError
 from ray_cxr.torch_compat import timm
 
+_MISFITS = (RuntimeError, AssertionError, ValueError, TypeError)
+"""What timm's networks raise for a size that they cannot take."""
+_USUAL_PX = (96, 128, 224)
+
 
 @dataclass(frozen=True)
 class Normalisation:
@@ -86,18 +90,85 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
     return a, b, c
 
 
+def image_error(backbone: str, network: nn.Module, image_px: int) -> str | None:
+    """Why a network of this backbone cannot take images of this side, or None: tried with one blank image.
+
+    A transformer of patches is built anew for the side. One that is no multiple of the patch it would take too, and
+    leave out the film's right and lower border without a word.
+    """
+    if _is_built_for_a_size(backbone) and image_px % patch_px(network) == 0:
+        try:
+            network = make_network(backbone, 1, image_px).to(_device(network))
+        except _MISFITS as error:
+            return _first_line(error)
+    return _refusal(network, image_px)
+
+
+def _refusal(network: nn.Module, image_px: int) -> str | None:
+    patch = patch_px(network)
+    if image_px % patch:
+        return f"its patches are {patch} px, and the film's border would be cut"
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 3, image_px, image_px, device=_device(network)))
+    except _MISFITS as error:
+        return _first_line(error)
+    return None
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def make_network(backbone: str, outputs: int, image_px: int) -> nn.Module:
+    """timm's network with fresh weights, for gray replicated to three channels."""
+    size = {"img_size": image_px} if _is_built_for_a_size(backbone) else {}
+    network: nn.Module = timm.create_model(
+        backbone, pretrained=False, num_classes=outputs, in_chans=3, **size
+    )
+    return network
+
+
+def own_image_px(backbone: str) -> int:
+    """The side of the images that the backbone was pretrained with."""
+    config = timm.get_pretrained_cfg(backbone)
+    return int(config.input_size[-1]) if config is not None else 224
+
+
+def patch_px(network: nn.Module) -> int:
+    """The side of a transformer's patches; 1 for a network without patches."""
+    size: Any = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return int(size[0]) if isinstance(size, (tuple, list)) else int(size)
+
+
+def _is_built_for_a_size(backbone: str) -> bool:
+    config = timm.get_pretrained_cfg(backbone)
+    return config is not None and bool(config.fixed_input_size)
+
+
 def _create(backbone: str, findings: int, image_px: int) -> nn.Module:
     check_backbone(backbone)
-    config = timm.get_pretrained_cfg(backbone)
-    extra = {"img_size": image_px} if config is not None and config.fixed_input_size else {}
     try:
-        network = timm.create_model(backbone, pretrained=False, num_classes=findings, in_chans=3, **extra)
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, image_px, image_px))
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        network = make_network(backbone, findings, image_px)
+        reason = _refusal(network, image_px)
+    except _MISFITS as error:
+        network, reason = make_network(backbone, findings, own_image_px(backbone)), _first_line(error)
+    if reason is not None:
+        sizes = " or ".join(map(str, _sizes_near(backbone, network, image_px)))
         raise InputError(
-            f"stream.image_px: got {image_px}, which backbone {backbone} cannot take ({reason}); "
-            f"try {config.input_size[-1] if config is not None else 224}."
-        ) from None
-    return cast(nn.Module, network)
+            f"stream.image_px: got {image_px}, which backbone {backbone} cannot take ({reason}); try {sizes}."
+        )
+    return network
+
+
+def _sizes_near(backbone: str, network: nn.Module, image_px: int) -> list[int]:
+    """Sides to use instead: the multiples of the patch around it, or the next usual one that works."""
+    patch = patch_px(network)
+    if image_px % patch:
+        return [image_px - image_px % patch, image_px - image_px % patch + patch]
+    usual = [px for px in _USUAL_PX if px > image_px]
+    return [next((px for px in usual if image_error(backbone, network, px) is None), own_image_px(backbone))]

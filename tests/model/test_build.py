@@ -51,11 +51,32 @@ def test_fixed_size_backbones_are_built_for_the_image_size() -> None:
     assert model(torch.zeros(1, 96, 96, dtype=torch.uint8)).shape == (1, 2)
 
 
-def test_image_size_that_a_backbone_cannot_take_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("backbone", "image_px", "message"),
+    [
+        # Its rows of patches would end 4 pixels before the film does.
+        (
+            "vit_tiny_patch16_224",
+            100,
+            r"its patches are 16 px, and the film's border would be cut\); try 96 or 112",
+        ),
+        ("inception_v3", 74, r"Kernel size can't be greater than actual input size\); try 96"),
+        ("coatnet_nano_rw_224", 100, r"size of tensor .*\); try 128"),
+    ],
+)
+def test_image_size_that_a_backbone_cannot_take_is_refused(
+    backbone: str, image_px: int, message: str
+) -> None:
     with pytest.raises(
-        InputError, match=r"stream.image_px: got 100, which backbone coatnet_nano_rw_224 cannot take.*try 224"
+        InputError,
+        match=f"stream.image_px: got {image_px}, which backbone {backbone} cannot take .*{message}",
     ):
-        build_model("coatnet_nano_rw_224", 2, 100, PLAIN)
+        build_model(backbone, 2, image_px, PLAIN)
+
+
+def test_inceptions_smallest_image_is_taken() -> None:
+    model = build_model("inception_v3", 2, 75, PLAIN)
+    assert model(torch.zeros(1, 75, 75, dtype=torch.uint8)).shape == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["resnet81", "resnet18:abc", "hf-hub:timm/resnet18.a1_in1k", "densenet"])
