@@ -29,6 +29,7 @@ format: $(READY)  ## mend the style
 
 docs: $(READY)  ## write the pages that are made from the code
 	$(BIN)/python docs/settings.py
+	$(BIN)/python docs/backbones.py
 
 install: $(READY)  ## make the environment
 

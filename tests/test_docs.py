@@ -3,6 +3,7 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,30 @@ DOCUMENTS = [
 ]
 
 
-def test_the_page_of_settings_is_that_of_the_settings() -> None:
-    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "docs/settings.py")
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_page", ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert (ROOT / "docs/settings.md").read_text() == module.render(), "make docs"
+    return module
+
+
+def test_the_page_of_settings_is_that_of_the_settings() -> None:
+    assert (ROOT / "docs/settings.md").read_text() == _module("settings").render(), "make docs"
+
+
+def test_the_page_of_backbones_is_that_of_the_backbones() -> None:
+    """Two of them, and all jobs; `make docs` writes the page, which builds every backbone."""
+    page = _module("backbones")
+    text = (ROOT / "docs/backbones.md").read_text()
+    assert text.startswith(page.HEAD)
+    jobs = page.jobs()
+    assert all(f"[{job}](../jobs/{job}.yaml) | `{name}` |" in text for job, name in jobs.items())
+    for job in ("nih-efficientnet-lite0", "nih-vit-tiny"):
+        told = page.describe(jobs[job])
+        assert page.row(job, told) in text, "make docs"
+        assert page.stages_row(told) in text, "make docs"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -40,14 +40,16 @@ class Finding:
 
 def doctor(
     backbones: Annotated[
-        str | None, typer.Option(metavar="PATTERN", help="List timm models, such as 'resnet*'.")
+        str | None,
+        typer.Option(
+            metavar="PATTERN", help="List timm models, such as 'resnet*'; of a whole name, tell more."
+        ),
     ] = None,
     json_: Json = False,
 ) -> None:
     """Say what this machine has, what is missing and how to mend it; exit 1 if a job could not run."""
     if backbones is not None:
-        names = _backbones(backbones)
-        output().result({"backbones": names}, names or [f"no timm model is called {backbones!r}"])
+        _show_backbones(backbones)
         return
     findings = [check() for check in CHECKS]
     healthy = all(f.state != "missing" for f in findings)
@@ -55,6 +57,23 @@ def doctor(
     output().result({"healthy": healthy, "findings": [asdict(f) for f in findings]}, lines)
     if not healthy:
         raise typer.Exit(1)
+
+
+def _show_backbones(pattern: str) -> None:
+    names = _backbones(pattern)
+    if pattern not in names:
+        output().result({"backbones": names}, names or [f"no timm model is called {pattern!r}"])
+        return
+    from ray_cxr.model.backbones import describe
+
+    told = describe(pattern)
+    lines = [
+        f"{told.name}: {told.parameters / 1e6:.1f} M parameters, {told.macs / 1e9:.2f} G multiply-adds a film of "
+        f"{told.own_px} px; takes films {told.sizes()}",
+        f"stages for model.freeze_depth: {', '.join(f'{n} {title}' for n, title in enumerate(told.stages, 1))}",
+        f"of a like name: {', '.join(n for n in names if n != pattern) or 'none'}",
+    ]
+    output().result({"backbones": names, "told": asdict(told)}, lines)
 
 
 def _backbones(pattern: str) -> list[str]:
