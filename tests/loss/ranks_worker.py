@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ray_cxr.loss.multitask import build_loss
 from ray_cxr.loss.settings import LossSettings
+from ray_cxr.stream.collate import Batch
 from ray_cxr.train.loop import _backward
 
 FILMS, FINDINGS, RANKS = 22, ["Mass", "Edema", "Hernia"], 4
@@ -44,13 +45,15 @@ def gradient(
     pixels = np.random.default_rng(1).integers(0, 256, (FILMS, 4, 4), dtype=np.uint8)
     session = SimpleNamespace(
         worker=SimpleNamespace(device=torch.device("cpu"), world=SimpleNamespace(size=world)),
-        recipe=SimpleNamespace(train=SimpleNamespace(accumulate=accumulate)),
+        recipe=SimpleNamespace(
+            train=SimpleNamespace(accumulate=accumulate), stream=SimpleNamespace(image_px=4)
+        ),
         labels=labels(),
         ddp=DistributedDataParallel(model, process_group=group) if world > 1 else model,
         loss=build_loss(LossSettings(kind=kind), labels(), FINDINGS),
     )
     labelled = torch.from_numpy((~np.isnan(labels())).sum(0))
-    _backward(session, SimpleNamespace(rows=rows, pixels=pixels[rows]), labelled)
+    _backward(session, Batch(pixels[rows], rows), labelled)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
