@@ -28,11 +28,12 @@ class Text:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, as a definition list."""
+    """Names and values, as a definition list; `wide` where values are sentences."""
 
     kind: ClassVar = "facts"
     facts: Sequence[tuple[str, str]]
     monospace: bool = False
+    wide: bool = False
 
 
 @dataclass(frozen=True)

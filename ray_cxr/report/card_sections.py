@@ -46,7 +46,7 @@ def model_card(contents: Contents) -> Section:
         ("Caveats", "The intervals hold for patients like those tested. On films of another hospital, device or population expect "
                     "other, mostly lower figures: test there before any use."),
     ]  # fmt: skip
-    return Section("model-card", "Model card", [Facts(facts)])
+    return Section("model-card", "Model card", [Facts(facts, wide=True)])
 
 
 def _details(contents: Contents) -> str:

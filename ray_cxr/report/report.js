@@ -8,6 +8,7 @@ for (const { target, data, layout, config } of JSON.parse(document.getElementByI
     layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -60 / place.clientWidth, maxheight: 1 };
     layout.height = place.clientWidth + LEGEND_LINE_PX * (data.length + 1);
   }
+  if (place.classList.contains("small") && place.clientWidth < layout.height) layout.height = place.clientWidth + 20;
   Plotly.newPlot(place, data, layout, config).then(() => {
     for (const drawing of place.querySelectorAll("svg.main-svg")) drawing.setAttribute("aria-hidden", "true");
   });
