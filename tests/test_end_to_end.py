@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -46,6 +47,10 @@ def job(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def page_before_scripts(run: Path) -> str:
+    return (run / "report/index.html").read_text().partition("<script")[0]
+
+
 def losses(run: Path) -> list[tuple[str, float, float]]:
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     return [(line["plan"], line["train_loss"], line["validation_loss"]) for line in lines]
@@ -69,7 +74,11 @@ def test_from_films_to_a_tested_classifier(job: Path, shared_data: Path) -> None
     assert tested["films"] == prepared["splits"]["test"]["images"]
     assert (here / "run/report/index.html").stat().st_size > 10_000
     assert json.loads((here / "run/metrics.json").read_text())["auroc"] == tested["auroc"]
-    assert ray_cxr("evaluate", str(here / "run"))["test_openings"] == 2
+    assert "data:image/png" not in page_before_scripts(here / "run")
+    assert ray_cxr("evaluate", str(here / "run"), "--thumbnails")["test_openings"] == 2
+    page = page_before_scripts(here / "run")
+    assert "data:image/png" in page
+    assert not re.search(r"\d{8}_\d{3}", page), "a film's name, which is its patient's id, is in the report"
 
     # New films are scored as the test films were: the same file, the same probability.
     expected = pd.read_parquet(here / "run/predictions-test.parquet")

@@ -29,7 +29,7 @@ _READ_GROUP = {"age": parse_ages, "sex": parse_sexes, "view": parse_views}
 
 @dataclass(frozen=True)
 class _Table:
-    """A table of text, its column of ids, and how messages call it."""
+    """A table of text, its column of ids, and how messages call it. The frame's index is the row in the file, from 0."""
 
     frame: pd.DataFrame
     ids: str
@@ -61,9 +61,7 @@ def read_scored(
     scored_films = len(scores.frame)
     if leave_out_unlabelled:
         kept, _ = overlap(scores.id_cells, truth.id_cells)
-        scores = (
-            replace(scores, frame=scores.frame.iloc[kept].reset_index(drop=True)) if len(kept) else scores
-        )
+        scores = replace(scores, frame=scores.frame.iloc[kept]) if len(kept) else scores
     if truth is scores:
         rows, by = np.arange(len(scores.frame)), "both in one table"
     else:
@@ -86,6 +84,7 @@ def read_scored(
             "joined_by": by, "rows_of_the_label_table": len(truth.frame), "patients_from": patients_from,
             "films_without_labels": scored_films - len(scores.frame),
         },
+        rows=scores.frame.index.to_numpy(np.int64),
     )  # fmt: skip
 
 
@@ -185,7 +184,7 @@ def _numbers(cells: pd.Series, column: str, where: str) -> NDArray[np.float64]:
     if len(wrong):
         raise InputError(
             f"{where}: {len(wrong)} cells of column {column!r} are no finite number ({cells.iloc[wrong[0]][:20]!r} in "
-            f"{rows_text(wrong)}); give every film a score, or take its row out."
+            f"{rows_text(cells.index.to_numpy()[wrong])}); give every film a score, or take its row out."
         )
     return values
 
@@ -242,7 +241,7 @@ def _weights(scores: _Table, truth: _Table, rows: Rows) -> NDArray[np.float64] |
     for table, at in ((truth, rows), (scores, np.arange(len(rows)))):
         column = named.weight_column(list(table.frame.columns))
         if column is not None:
-            values = _numbers(table.frame[column].iloc[at].reset_index(drop=True), column, table.name)
+            values = _numbers(table.frame[column].iloc[at], column, table.name)
             if (values <= 0).any():
                 raise InputError(
                     f"{table.name}: column {column!r} holds weights of 0 or less; they must be above 0."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ class Scored:
     """How the films were chosen (`official`, `sampled`, `custom`, `kfold`); None where nobody said."""
     origin: dict[str, Any] = field(default_factory=dict)
     """Where the films come from and how columns were matched, in words, for the report. No ids."""
+    rows: NDArray[np.int64] | None = None
+    """[N] row of each film in the table of scores, the first row of data being 0; None = its number here."""
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -71,18 +73,16 @@ class Scored:
 
     def only(self, films: NDArray[np.bool_] | NDArray[np.int64]) -> Scored:
         """Some of the films, by mask or number, in that order."""
-        return Scored(
-            self.image_ids[films],
-            None if self.patient_ids is None else self.patient_ids[films],
-            self.findings,
-            self.labels[films],
-            self.scores[films],
-            None if self.weights is None else self.weights[films],
-            self.groups
-            if self.groups.empty
-            else self.groups.iloc[np.arange(len(self))[films]].reset_index(drop=True),
-            self.protocol,
-            self.origin,
+        kept = np.arange(len(self))[films]
+        return replace(
+            self,
+            image_ids=self.image_ids[kept],
+            patient_ids=None if self.patient_ids is None else self.patient_ids[kept],
+            labels=self.labels[kept],
+            scores=self.scores[kept],
+            weights=None if self.weights is None else self.weights[kept],
+            groups=self.groups if self.groups.empty else self.groups.iloc[kept].reset_index(drop=True),
+            rows=None if self.rows is None else self.rows[kept],
         )
 
 

@@ -103,6 +103,7 @@ def origin(contents: Contents) -> Section | None:
             ("Films joined by", found["joined_by"]),
             ("Patients from", found["patients_from"]),
             ("Rows of the label table", f"{found['rows_of_the_label_table']:,}"),
+            ("Films without a label, left out", f"{found['films_without_labels']:,}"),
         ]),
         Fold("Columns, by finding", table),
     ]  # fmt: skip

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+
 from ray_cxr import __version__
 from ray_cxr.evaluate.bands import Band
 from ray_cxr.evaluate.evaluate import Evaluation
 from ray_cxr.evaluate.figures import Measured
 from ray_cxr.evaluate.from_files import FilesEvaluation
+from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.misses import Miss
 from ray_cxr.report.blocks import Section
 from ray_cxr.report.contents import Contents, ReportContents, ShownMiss
@@ -56,7 +59,7 @@ def write_files_report(out: Folder, evaluation: FilesEvaluation, readers: Sequen
         labels=evaluation.scored.labels,
         scores=evaluation.scored.scores,
         bands=_bands(evaluation.measured),
-        misses=_misses_by_row(evaluation.misses),
+        misses=_misses_by_row(evaluation.misses, evaluation.scored),
         film_is="row in the table of predictions, the first row of data being row 1",
         environment=_environment(),
     )
@@ -76,8 +79,9 @@ def _bands(measured: Measured) -> dict[str, tuple[Band, Band]]:
     return {f: (g.roc_band, g.precision_recall_band) for f, g in found.items()}
 
 
-def _misses_by_row(misses: Sequence[Miss]) -> list[ShownMiss]:
-    return [ShownMiss(m, m.film + 1) for m in misses]
+def _misses_by_row(misses: Sequence[Miss], scored: Scored) -> list[ShownMiss]:
+    rows = np.arange(len(scored)) if scored.rows is None else scored.rows
+    return [ShownMiss(m, int(rows[m.film]) + 1) for m in misses]
 
 
 def _environment() -> dict[str, Any]:

@@ -163,6 +163,17 @@ def test_what_is_wrong_is_said_in_one_sentence(
     assert "\n" not in caught.value.message
 
 
+def test_films_left_out_keep_the_others_rows(write: Write) -> None:
+    labels = write("image,Mass\na,1\nc,0", "labels.csv")
+    scored = read_scored(write("image,prob_Mass\nb,0.1\nc,0.2\na,0.3"), labels, leave_out_unlabelled=True)
+    assert scored.image_ids.tolist() == ["c", "a"]
+    assert scored.rows is not None
+    assert scored.rows.tolist() == [1, 2]
+    assert scored.only(np.array([False, True])).rows.tolist() == [2]  # type: ignore[union-attr]
+    with pytest.raises(InputError, match=r"'x' in row 3"):
+        read_scored(write("image,prob_Mass\nb,0.1\nc,0.2\na,x"), labels, leave_out_unlabelled=True)
+
+
 def test_plain_predictions_alone_have_no_labels(write: Write) -> None:
     with pytest.raises(InputError, match="give --labels"):
         read_scored(write("image,Mass\na,0.5"), None)

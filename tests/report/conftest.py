@@ -111,7 +111,7 @@ def files_contents_of(findings: list[str] = FOURTEEN, *, films: int = 400) -> Co
     origin = {
         "matched": {f: {"score": f"prob_{f}", "label": f"Finding Labels: {f}"} for f in findings},
         "scored_without_labels": ["Fracture"], "labelled_without_scores": [],
-        "joined_by": "ids as they stand", "rows_of_the_label_table": 112120, "patients_from": "nothing: intervals are image-level",
+        "joined_by": "ids as they stand", "rows_of_the_label_table": 112120, "films_without_labels": 0, "patients_from": "nothing: intervals are image-level",
     }  # fmt: skip
     alone = replace(scored, patient_ids=None, scores=scored.scores * 3 - 1, protocol=None, origin=origin)
     measured = measure(alone, "no --validation-predictions were given", Choices(draws=100), workers=0)

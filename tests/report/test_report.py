@@ -16,11 +16,13 @@ import pytest
 
 from ray_cxr.report import figures
 from ray_cxr.report.blocks import Plot, Table
-from ray_cxr.report.contents import ReportContents
+from ray_cxr.report.contents import Contents, ReportContents
+from ray_cxr.report.data import figures_data, tables
 from ray_cxr.report.html import figures_json, render_report
 from ray_cxr.report.origin_sections import exposure, learning, splits
-from ray_cxr.report.result_sections import openings_sentence, result_sentence, results
+from ray_cxr.report.result_sections import flattery_sentence, openings_sentence, result_sentence, results
 from ray_cxr.report.sections import all_sections
+from ray_cxr.report.subgroup_sections import gap_sentences
 
 MakeContents = Callable[..., ReportContents]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -172,6 +174,103 @@ def test_leak_is_the_first_line(make_contents: MakeContents) -> None:
     clean = Page(render_report(make_contents()))
     assert not [attrs for _, attrs in clean.tags if attrs.get("class") == "banner"]
     assert "Leak check passed: none of the 2,300 patients is in more than one split." in clean.texts["p"]
+
+
+def test_openings_of_predictions_made_elsewhere_are_not_known(
+    make_files_contents: Callable[..., Contents],
+) -> None:
+    page = render_report(make_files_contents())
+    assert "nobody counted how often these test films were looked at" in page
+    assert "Patients are not known, so the intervals are image-level" in page
+    assert "Not measurable: the scores are no probabilities" in page
+    assert "Not shown: no --validation-predictions were given." in page
+    assert "Scored, but not labelled, and in no figure: Fracture." in page
+
+
+@pytest.mark.parametrize(
+    ("narrower_by", "said"),
+    [
+        (0.123, "would flatter: they are 12% narrower (median over findings) than those by patient."),
+        (-0.04, "would be 4% wider"),
+        (0.001, "would be as wide as those by patient."),
+        (None, "Too few patients"),
+    ],
+)
+def test_what_image_level_intervals_would_do(narrower_by: float | None, said: str) -> None:
+    assert said in flattery_sentence(narrower_by)
+
+
+def test_operating_points_say_where_thresholds_come_from(make_contents: MakeContents) -> None:
+    contents = make_contents(["Mass", "Edema"])
+    point = contents.metrics["operating_points"]["findings"]["Mass"]["youden"]
+    point |= {
+        "threshold": 0.12345,
+        "sensitivity": {"value": 0.805, "interval": [0.71, 0.882]},
+        "ppv": {"value": None, "interval": None},
+    }
+    page = render_report(contents)
+    assert "Thresholds were chosen on 1,120 validation films of 340 patients" in page
+    row = next(r for r in Page(page).tables["By Youden's index"] if r[0] == "Mass")
+    assert row[1:3] == ["0.1235", "80.5% (71.0–88.2)"]
+    assert row[4] == "–"
+
+
+def test_gaps_that_stand_out_are_named_largest_first(make_contents: MakeContents) -> None:
+    contents = make_contents(["Mass", "Edema"])
+    groups = contents.metrics["subgroups"]["groupings"]
+    for entry in (
+        e for grouping in groups.values() for group in grouping.values() for e in group["findings"].values()
+    ):
+        entry["p_holm"] = None
+    assert gap_sentences(contents) == [
+        "No gap between a group and the others stands out after adjusting for the number of tests."
+    ]
+    groups["sex"]["F"]["findings"]["Mass"] |= {"gap": 0.05, "p_holm": 0.031}
+    groups["view"]["AP"]["findings"]["Edema"] |= {"gap": -0.1, "p_holm": 0.0001}
+    (sentence,) = gap_sentences(contents)
+    assert sentence.endswith("Edema in view AP -0.100 (p < 0.001); Mass in sex F +0.050 (p = 0.031).")
+    cells = Page(render_report(contents)).tables["AUROC by sex"]
+    assert [row[1].endswith("*") for row in cells[1:]] == [True, False]
+
+
+def test_misses_are_shown_by_row_and_as_films_only_when_asked(make_contents: MakeContents) -> None:
+    plain, pictured = (render_report(make_contents(pictures=asked)) for asked in (False, True))
+    rows = Page(plain).tables["Positive films that score low"][1:]
+    assert rows
+    assert all(int(row[1]) >= 5000 for row in rows)
+    assert "data:image/png" not in plain.partition("<script")[0]
+    assert pictured.partition("<script")[0].count("data:image/png") == len(make_contents().misses)
+
+
+def test_model_card_has_the_headings_of_the_paper(
+    make_contents: MakeContents, make_files_contents: Callable[..., Contents]
+) -> None:
+    page = render_report(make_contents())
+    for heading in ("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data",
+                    "Quantitative analyses", "Ethical considerations", "Caveats"):  # fmt: skip
+        assert f"<dt>{heading}</dt>" in page
+    assert "resnet34 at 224 × 224 px" in page
+    assert "Not known: the predictions were made elsewhere." in render_report(make_files_contents())
+
+
+def test_tables_hold_the_figures_of_the_page(make_contents: MakeContents) -> None:
+    contents = make_contents(blank=("Hernia",))
+    metrics = contents.metrics
+    found = tables(metrics)
+    findings = found["findings"].set_index("finding")
+    assert findings.loc["Mass", "auroc"] == metrics["auroc"]["Mass"]
+    assert [findings.loc["Mass", f"auroc_{end}"] for end in ("low", "high")] == metrics["intervals"]["auroc"][
+        "Mass"
+    ]
+    assert np.isnan(findings.loc["Hernia", "auroc"])
+    points = found["operating-points"].set_index(["finding", "point"])
+    youden = metrics["operating_points"]["findings"]["Edema"]["youden"]
+    assert points.loc[("Edema", "youden"), "ppv"] == youden["ppv"]["value"]
+    assert set(found["subgroups"]["grouping"]) == {"sex", "age band", "view"}
+    data = figures_data(contents)
+    json.dumps(data, allow_nan=False)
+    assert set(data["roc"]) == set(contents.measured("auroc"))
+    assert len(data["roc"]["Mass"]["band"]["low"]) == 101
 
 
 def test_split_table_counts_films_patients_and_positives(make_contents: MakeContents) -> None:
