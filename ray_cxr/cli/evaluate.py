@@ -182,18 +182,16 @@ def _metrics_table(metrics: dict[str, Any]) -> Table:
             f,
             f"{metrics['positives'][f]} / {metrics['labelled'][f]}",
             _with_interval(a, intervals["auroc"][f]),
-            _with_interval(metrics["average_precision"][f], intervals["average_precision"][f]),
+            number(metrics["average_precision"][f]),
         ]
         for f, a in metrics["auroc"].items()
     ]
-    means = [
-        _with_interval(metrics[name], intervals[name]) for name in ("mean_auroc", "mean_average_precision")
-    ]
-    rows.append(["mean", "", *means])
+    mean = _with_interval(metrics["mean_auroc"], intervals["mean_auroc"])
+    rows.append(["mean", "", mean, number(metrics["mean_average_precision"])])
     who = "" if metrics["patients"] is None else f" of {metrics['patients']} patients"
     opened = "" if metrics["test_openings"] is None else f", opened {metrics['test_openings']}×"
     title = f"Test: {metrics['films']} films{who}{opened} (95 % intervals: {intervals['method']})"
-    return table(title, ["finding", "positive / labelled", "AUROC", "average precision"], rows)
+    return table(title, ["finding", "positive /\nlabelled", "AUROC", "average\nprecision"], rows)
 
 
 def _with_interval(value: float | None, ends: list[float] | None) -> str:
