@@ -119,13 +119,28 @@ def results(contents: Contents) -> Section:
         "muted",
     )
     table = Table("Test split, by finding, with 95 % intervals", columns, rows, foot)
-    bare = [f for f in contents.measured("auroc") if intervals["auroc"][f] is None]
-    few = [
-        Text(
-            f"Too few positive or negative {'patients' if intervals['clustered'] else 'films'} for an interval: {', '.join(bare)}."
-        )
+    return Section("results", "Results by finding", [table, *_interval_warnings(contents), note])
+
+
+def _interval_warnings(contents: Contents) -> list[Text]:
+    """Findings whose interval is missing, or has no width, which would say too much."""
+    intervals = contents.metrics["intervals"]
+    measured = contents.measured("auroc")
+    bare = [f for f in measured if intervals["auroc"][f] is None]
+    flat = [
+        f for f in measured if intervals["auroc"][f] and intervals["auroc"][f][0] == intervals["auroc"][f][1]
     ]
-    return Section("results", "Results by finding", [table, *(few if bare else []), note])
+    units = "patients" if intervals["clustered"] else "films"
+    said = []
+    if bare:
+        said.append(Text(f"Too few positive or negative {units} for an interval: {', '.join(bare)}."))
+    if flat:
+        said.append(
+            Text(
+                f"An interval of no width means that no draw could rank a film wrong, not that the figure is certain: {', '.join(flat)}."
+            )
+        )
+    return said
 
 
 def _result_row(contents: Contents, finding: str, reason: str | None) -> list[str]:

@@ -129,6 +129,14 @@ def test_finding_without_a_figure_says_why(
     assert "nan" not in "".join(Page(page).texts["td"]).lower()
 
 
+def test_intervals_that_are_missing_or_say_too_much_are_pointed_out(make_contents: MakeContents) -> None:
+    contents = make_contents(["Mass", "Edema"])
+    contents.metrics["intervals"]["auroc"] |= {"Mass": None, "Edema": [1.0, 1.0]}
+    page = render_report(contents)
+    assert "Too few positive or negative patients for an interval: Mass." in page
+    assert "not that the figure is certain: Edema." in page
+
+
 def test_summary_names_the_measured_findings_and_the_test_films(make_contents: MakeContents) -> None:
     contents = make_contents(blank=("Hernia",))
     intervals = contents.metrics["intervals"] | {"mean_auroc": [0.69, 0.7414]}
