@@ -10,10 +10,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.evaluate.compare import compare
+from ray_cxr.evaluate.compare_protocol import Entry
+from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.readers import Readings
+from ray_cxr.evaluate.readers_result import ReaderOptions, make_consensus, study_readers
+from ray_cxr.report.compare import render_comparison
 from ray_cxr.report.contents import Contents, ReportContents
-from ray_cxr.report.html import render_report
+from ray_cxr.report.html import render_page, render_report
+from ray_cxr.report.reader_sections import reader_sections
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = [
@@ -181,3 +190,44 @@ def test_figures_follow_the_colour_scheme(make_contents: MakeContents, tmp_path:
     assert light[0] == light[1]
     assert dark[0] == dark[1]
     assert light[1:] != dark[1:]
+
+
+def _scored(names: list[str]) -> Scored:
+    """Films of 40 patients with labels and scores of findings of such names."""
+    rng = np.random.default_rng(0)
+    labels = (rng.random((80, len(names))) < 0.5).astype(np.float32)
+    scores = labels + rng.normal(size=labels.shape)
+    ids, patients = (np.array([f"{n // k}" for n in range(80)], object) for k in (1, 2))
+    return Scored(ids, patients, names, labels, scores)
+
+
+def test_the_page_of_a_comparison(tmp_path: Path) -> None:
+    entries = [Entry(name, _scored(HOSTILE[:2]), {}) for name in ("run", HOSTILE[2])]
+    html = render_comparison(compare(entries, draws=100))
+    opened = _open(html, tmp_path)
+    assert opened.console == []
+    assert not re.search(r"<html[^>]* data-ran", opened.dom)
+    assert Drawings(opened.dom).lines == {"plot-difference-0": 0, "plot-overlay-0": 3, "plot-overlay-1": 3}
+
+
+def test_readers_beside_the_model(tmp_path: Path) -> None:
+    scored = _scored(HOSTILE[:2])
+    flips = np.random.default_rng(1).random((80, 3, 2)) < 0.2
+    answers = np.where(flips, 1 - scored.labels[:, None], scored.labels[:, None]).astype(np.float32)
+    none = np.zeros((3, 2), np.int64)
+    readings = Readings(
+        scored.image_ids, scored.patient_ids, ["a", "b", HOSTILE[2]], scored.findings, answers, none, none
+    )
+    draws = draw_patient_weights(scored.units.tolist(), 100, seed=0)
+    options = ReaderOptions(names=True)
+    made = make_consensus(readings, options).labels
+    result = study_readers(readings, scored.findings, made, scored.scores, options, draws, made_here=True)
+    opened = _open(render_page("report.html.jinja", "t", reader_sections(result), None), tmp_path)
+    assert opened.console == []
+    assert not re.search(r"<html[^>]* data-ran", opened.dom)
+    drawings = Drawings(opened.dom)
+    # Of each finding the model's curve, its three curves against the others' consensus, and the diagonal of the ROC.
+    assert drawings.lines == {
+        "plot-readers-0": 5, "plot-reader-precision-0": 4, "plot-readers-1": 5, "plot-reader-precision-1": 4,
+    }  # fmt: skip
+    assert "mean of 3 readers" in drawings.legend["plot-readers-0"]
