@@ -108,6 +108,12 @@ def _pair_row(pair: Pair) -> list[object]:
         pair.finding or "mean",
         number(value) if value is None else f"{value:+.3f}",
         f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else "none",
-        number(pair.p),
-        number(pair.p_holm),
+        _p(pair.p),
+        _p(pair.p_holm),
     ]
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
