@@ -90,7 +90,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         elif isinstance(node, dict):
             if part == "0" and not last:
                 continue  # one mapping stands for a list of one
-            if part.isdigit():
+            if part.isdigit() and not last:  # as the last it is a key, as an epoch of model.unfreeze
                 above = ".".join(parts[:depth])
                 raise InputError(
                     f"override {override!r}: {above} is one mapping here and no list; write {above}.KEY=VALUE."

@@ -178,7 +178,7 @@ def _freeze_for(s: Session, epoch: int) -> None:
         s.worker.report({"kind": "note", "text": text})
     s.depth, s.ddp = depth, s.model
     if s.worker.world.size > 1:
-        # The old wrapper hangs on the parameters until it is collected, and would reduce their gradients a second time.
+        # The old wrapper lies in a cycle of references, and its hooks stay on the parameters until it is collected.
         gc.collect()
         s.ddp = DistributedDataParallel(s.model)
 

@@ -231,6 +231,7 @@ dist.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_two_workers_thaw_as_one(
     undisturbed: tuple[Job, list[str]], nih_job: Callable[..., Job], tmp_path: Path
 ) -> None:
