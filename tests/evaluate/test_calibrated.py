@@ -45,7 +45,7 @@ def test_evaluate_calibrates_unless_asked_not_to(job: Job) -> None:
     assert (raw.metrics["probabilities"], calibrated.metrics["probabilities"]) == ("raw", "calibrated")
     assert calibrated.metrics["auroc"] == pytest.approx(raw.metrics["auroc"], abs=1e-12)
     distance = [
-        np.abs(np.nanmean(e.labels, axis=0) - e.scores.mean(0)) for e in (calibrated, raw)
+        np.abs(np.nanmean(e.scored.labels, axis=0) - e.scored.scores.mean(0)) for e in (calibrated, raw)
     ]  # of the mean probability from the prevalence
     assert (distance[0] < distance[1]).all()
 
