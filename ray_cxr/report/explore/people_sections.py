@@ -29,7 +29,11 @@ def splits(found: Exploration) -> Section:
             else f" Films that stand in two sets as identical pixels: {held.same_films:,}."
         )
         text = f"{_CHECKED[name]}: {leak_sentence(held)}{films}"
-        blocks.append(Text(text, ("warning" if held.same_films else "good") if held.clean else "alarm"))
+        used = name != "given" or "splits" not in found.leaks
+        if held.clean:
+            blocks.append(Text(text, "warning" if held.same_films else "good"))
+        else:
+            blocks.append(Text(text, "alarm" if used else "warning"))
     groups = {n.capitalize(): c for n, c in found.splits.items()}
     first = (
         {}

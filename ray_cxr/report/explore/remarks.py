@@ -24,7 +24,7 @@ def leak_alarm(found: Exploration) -> Text | None:
     """The first line of page and terminal where patients are in more than one set."""
     if found.material.leak is not None:
         return Text(f"The job's split would be refused: {found.material.leak}", "alarm")
-    for name in ("splits", "folds", "given"):
+    for name in ("splits", "folds") if "splits" in found.leaks else ("folds", "given"):
         held = found.leaks.get(name)
         if held is not None and not held.clean:
             return Text(f"Patient leak in {_SETS[name]}: {leak_sentence(held)}", "alarm")
@@ -46,6 +46,7 @@ def remarks(found: Exploration) -> list[Text]:
     """Sentences on what a careful reader would ask about."""
     sentences = [
         *found.material.notes,
+        *_given_split(found),
         *_sizes(found),
         *_rare(found),
         *_shortcuts(found),
@@ -53,6 +54,12 @@ def remarks(found: Exploration) -> list[Text]:
         *_films(found),
     ]
     return [Text(sentence, "warning") for sentence in sentences]
+
+
+def _given_split(found: Exploration) -> Iterator[str]:
+    held = found.leaks.get("given")
+    if held is not None and not held.clean and "splits" in found.leaks:
+        yield f"The label table gives a split of its own, in which {leak_sentence(held)}"
 
 
 def _sizes(found: Exploration) -> Iterator[str]:

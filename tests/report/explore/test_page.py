@@ -162,6 +162,17 @@ def test_a_leak_is_the_first_line(explore_quietly: Explore, tmp_path: Path) -> N
     assert "The split that the label table gives: 30 of 30 patients are in more than one set" in page
 
 
+def test_a_split_of_the_table_that_is_not_used_is_no_alarm(explore_quietly: Explore) -> None:
+    films = frame().assign(given_split=np.resize(["A", "B"], 60))
+    alone = explore_quietly(material_of(films, HOSTILE))
+    alarm = leak_alarm(alone)
+    assert alarm is not None
+    assert alarm.text.startswith("Patient leak in the split that the label table gives")
+    beside = explore_quietly(material_of(films.assign(split=np.repeat(["train", "test"], 30)), HOSTILE))
+    assert leak_alarm(beside) is None
+    assert "gives a split of its own, in which 30 of 30 patients" in said(beside)
+
+
 def test_a_split_that_would_be_refused_is_the_first_line(explore_quietly: Explore) -> None:
     alarm = leak_alarm(explore_quietly(material_of(frame(), HOSTILE, leak="patient leak: 8 patients")))
     assert alarm is not None
