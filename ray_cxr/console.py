@@ -58,8 +58,10 @@ class ConsoleProgress:
         self._set(done, f"{rate:,.0f} films/s{left}")
 
     def say(self, line: str) -> None:
-        """One line of text, which stays."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        """One line of text, which stays; a count that has reached its end is finished first."""
+        if self._what and self._done == self._total:
+            self._finish()
+        self._print(line)
 
     def show_training(self, event: dict[str, Any]) -> None:
         """An event of `Worker.report`: a step, an epoch or a note."""
@@ -83,14 +85,17 @@ class ConsoleProgress:
         self._done = done
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
-        elif not self._bars and time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
+        elif done < self._total and time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
             self._shown = time.monotonic()
-            self.say(f"{self._what}: {done} of {self._total}{', ' + note if note else ''}")
+            self._print(f"{self._what}: {done:,} of {self._total:,} ({note})")
 
     def _finish(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
         if self._what and self._done and not self._what.startswith("epoch"):
-            self.say(f"{self._what}: {self._done:,} of {self._total:,} done")
+            self._print(f"{self._what}: {self._done:,} of {self._total:,} done")
         self._what, self._done = "", 0
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)

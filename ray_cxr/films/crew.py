@@ -37,16 +37,21 @@ class Crew(AbstractContextManager["Crew"]):
         """The result of each task, in the order in which they end; the first error of ours ends the rest."""
         if not tasks:
             return iter(())
-        if not by_ray:
-            return _by_threads(function, tasks)
-        if not self._ray:
-            import ray
+        if by_ray:
+            self.start_ray()
+            return _by_ray(function, tasks)
+        return _by_threads(function, tasks)
 
-            if not ray.is_initialized():
-                self._say("starting Ray")
-            self._sessions.enter_context(ray_session(workers=0))
-            self._ray = True
-        return _by_ray(function, tasks)
+    def start_ray(self) -> None:
+        """Starts Ray, or joins the cluster, unless that is done; before a progress bar, whose rate it would spoil."""
+        if self._ray:
+            return
+        import ray
+
+        if not ray.is_initialized():
+            self._say("starting Ray")
+        self._sessions.enter_context(ray_session(workers=0))
+        self._ray = True
 
 
 def _by_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:

@@ -124,7 +124,8 @@ def _films(
         _refuse_too_many(films[films["source"] == name], source, name)
     if films["refused"].notna().all():
         raise InputError(
-            f"source: none of the {len(films)} films can be used; refused.parquet names the reasons."
+            f"source: none of the {len(films)} films can be used ({_listed(_reasons(films))}); mend the files, which "
+            "refused.parquet in the data set's directory names."
         )
     decoded = sum(len(t.image_ids) for t in todo)
     return films, {"decoded": decoded, "kept": len(films) - decoded}
@@ -138,6 +139,8 @@ def _make_films(
     if job.shards.check_space:
         refuse_too_little_space(dataset, ahead.written_bytes)
     by_ray = _by_ray(job, dataset, ahead.core_s)
+    if by_ray:
+        crew.start_ray()
     progress.start("films", ahead.films)
     return make_parts(todo, dataset / "films", crew, by_ray=by_ray, advance=progress.advance)
 
@@ -146,10 +149,9 @@ def _refuse_too_many(films: pd.DataFrame, source: Source, name: str) -> None:
     reasons = _reasons(films)
     refused = sum(reasons.values())
     if refused > source.max_refused * len(films):
-        listed = "; ".join(f"{n} × {reason}" for reason, n in reasons.items())
         raise InputError(
             f"source.max_refused: {refused} of {len(films)} films of source {name} cannot be used, more than "
-            f"the fraction {source.max_refused:g} allowed ({listed}); refused.parquet in the data set's directory names "
+            f"the fraction {source.max_refused:g} allowed ({_listed(reasons)}); refused.parquet in the data set's directory names "
             "them: mend the files, or allow a larger fraction."
         )
 
@@ -158,6 +160,10 @@ def _reasons(films: pd.DataFrame) -> dict[str, int]:
     """Refused films by kind of reason, the most frequent first."""
     kinds = films["refused"].dropna().map(reason_kind)
     return {str(kind): int(n) for kind, n in kinds.value_counts().items()}
+
+
+def _listed(reasons: dict[str, int]) -> str:
+    return "; ".join(f"{n} × {reason}" for reason, n in reasons.items())
 
 
 def _copy_films(

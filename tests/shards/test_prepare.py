@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -301,3 +302,86 @@ def test_the_list_of_refused_films_is_that_of_the_last_preparation(
     stale.to_parquet(copy / "refused.parquet")
     prepare(nih_job(f"dataset={copy}"), silent)
     assert len(pd.read_parquet(copy / "refused.parquet")) == 0
+
+
+def _folder_of_films(shared_data: Path, folder: Path, count: int) -> list[Path]:
+    folder.mkdir()
+    films = sorted((shared_data / "nih/images").iterdir())[:count]
+    return [Path(shutil.copy(film, folder)) for film in films]
+
+
+def test_an_impossible_split_is_told_before_a_film_is_decoded(
+    nih_job: Callable[..., Job], tmp_path: Path, silent: Silent
+) -> None:
+    with pytest.raises(InputError, match=r"split\.test"):
+        prepare(nih_job(f"dataset={tmp_path / 'dataset'}", "split.test=100000"), silent)
+    assert not list((tmp_path / "dataset").rglob("part-*"))
+
+
+def test_refused_films_of_many_kinds_are_counted_by_reason(
+    nih_job: Callable[..., Job], shared_data: Path, tmp_path: Path, silent: Silent
+) -> None:
+    films = _folder_of_films(shared_data, tmp_path / "images", 60)
+    bad = {
+        "empty file": [b""],
+        "not a PNG or JPEG film, but an HTML page": [b"<html>", b"<!DOCTYPE html>"],
+        "damaged: it is cut short, or a checksum is wrong": [films[10].read_bytes()[:-20]],
+        "too small": [_png(np.eye(side, dtype=np.uint8)) for side in (8, 16, 31)],
+        "blank: all pixels are alike": [_png(np.zeros((64, 64), np.uint8))],
+    }
+    contents = [data for group in bad.values() for data in group]
+    for film, data in zip(films, contents, strict=False):
+        film.write_bytes(data)
+    settings = [f"source.images={tmp_path / 'images'}", f"dataset={tmp_path / 'dataset'}"]
+    with pytest.raises(
+        InputError, match=r"source\.max_refused: 8 of 60 films .* \(3 × too small; 2 × not a PNG"
+    ) as stop:
+        prepare(nih_job(*settings), silent)
+    assert stop.value.exit_code == 2
+    named = pd.read_parquet(tmp_path / "dataset/refused.parquet")
+    assert sorted(named["image_id"]) == [f.name for f in films[:8]]
+    assert "too small (16×16, at least 32 pixels each way)" in set(named["reason"])
+    made = prepare(nih_job(*settings, "source.max_refused=0.2"), silent)
+    assert made["refused"]["count"] == 8
+    assert made["refused"]["reasons"] == {reason: len(group) for reason, group in bad.items()}
+    assert made["films"] == {"decoded": 0, "kept": 60}, "refused films are not tried again"
+
+
+def test_refused_film_that_was_mended_is_read(
+    nih_job: Callable[..., Job], shared_data: Path, tmp_path: Path, silent: Silent
+) -> None:
+    films = _folder_of_films(shared_data, tmp_path / "images", 60)
+    whole = films[5].read_bytes()
+    films[5].write_bytes(whole[:500])
+    settings = [
+        f"source.images={tmp_path / 'images'}",
+        f"dataset={tmp_path / 'dataset'}",
+        "source.max_refused=0.1",
+    ]
+    assert prepare(nih_job(*settings), silent)["refused"]["count"] == 1
+    films[5].write_bytes(whole)
+    assert prepare(nih_job(*settings), silent)["refused"]["count"] == 0
+    assert len(pd.read_parquet(tmp_path / "dataset/refused.parquet")) == 0
+
+
+def test_source_of_which_every_film_is_refused_is_told(
+    nih_job: Callable[..., Job], shared_data: Path, tmp_path: Path, silent: Silent
+) -> None:
+    for film in _folder_of_films(shared_data, tmp_path / "images", 60):
+        film.write_bytes(b"GIF89a")
+    settings = [
+        f"source.images={tmp_path / 'images'}",
+        f"dataset={tmp_path / 'dataset'}",
+        "source.max_refused=1",
+    ]
+    with pytest.raises(
+        InputError, match=r"none of the 60 films can be used \(60 × not a PNG or JPEG film, but a GIF image\)"
+    ):
+        prepare(nih_job(*settings), silent)
+    assert len(pd.read_parquet(tmp_path / "dataset/refused.parquet")) == 60
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    ok, data = cv2.imencode(".png", pixels)
+    assert ok
+    return bytes(data.tobytes())

@@ -20,7 +20,7 @@ from tests.conftest import Silent
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """An S3 server in this process, found as any other is: by the environment."""
-    moto = pytest.importorskip("moto.server", reason="no S3 server: pip install 'moto[server]' s3fs")
+    moto = pytest.importorskip("moto.server", reason="no S3 server: pip install 'moto[s3]' flask flask-cors")
     s3fs = pytest.importorskip("s3fs", reason="no S3 client: pip install s3fs")
     server = moto.ThreadedMotoServer(port=0, verbose=False)
     server.start()

@@ -1,0 +1,58 @@
+"""What a person sees where there is no terminal: plain lines on stderr, at most one every few seconds."""
+
+import pytest
+
+from ray_cxr import console
+from ray_cxr.console import ConsoleProgress, duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (320, "5 min 20 s"), (3600, "1 h 0 min"), (93_784, "26 h 3 min")],
+)  # fmt: skip
+def test_times_are_told_in_two_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_count_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    with ConsoleProgress() as progress:
+        progress.start("films", 112_120)
+        clock.now += 1
+        progress.advance(100)  # too soon for a line
+        clock.now += 39
+        progress.advance(12_300)
+        clock.now += 1
+        progress.advance(99_720)
+        progress.say("something else")
+        progress.start("shards", 5)
+        progress.advance(3)
+    # 12,400 films in 40 s are 310 a second; the 99,720 that are left take 321.7 s.
+    assert capsys.readouterr().err.splitlines() == [
+        "films: 12,400 of 112,120 (310 films/s, 5 min 22 s left)",
+        "films: 112,120 of 112,120 done",
+        "something else",
+        "shards: 3 of 5 done",
+    ]
+
+
+def test_steps_of_a_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(console, "time", clock)
+    with ConsoleProgress() as progress:
+        for step in (1, 2):
+            clock.now += 6
+            progress.show_training(
+                {"kind": "step", "epoch": 1, "step": step, "steps": 9, "loss": 0.5, "images_per_s": 80.0}
+            )
+    assert capsys.readouterr().err == "epoch 1: 2 of 9 (loss 0.500, 80 films/s)\n"
