@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -65,18 +67,36 @@ class Folder:
         return f"{self.path.rstrip('/')}/{name}"
 
     def exists(self, name: str = "") -> bool:
-        return bool(self.fs.exists(self.full(name) if name else self.path))
+        with self._reached():
+            return bool(self.fs.exists(self.full(name) if name else self.path))
 
     def names(self) -> list[str]:
         """The names directly in this folder, sorted; empty if there is no such folder."""
         if not self.exists():
             return []
         self.fs.invalidate_cache(self.path)
-        found = cast(list[str], self.fs.ls(self.path, detail=False))
+        with self._reached():
+            found = cast(list[str], self.fs.ls(self.path, detail=False))
         return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in found)
 
     def open(self, name: str) -> IO[bytes]:
-        return cast(IO[bytes], self.fs.open(self.full(name), "rb"))
+        with self._reached():
+            return cast(IO[bytes], self.fs.open(self.full(name), "rb"))
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Tells in one sentence that an object store cannot be reached: each client has errors of its own."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            if self.is_local or self.in_this_process:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{self} cannot be reached ({reason}); check its address, and the keys and rights for it."
+            ) from None
 
     def read_bytes(self, name: str) -> bytes:
         with self.open(name) as file:
@@ -95,8 +115,9 @@ class Folder:
             if self.is_local:
                 _write_local(target, data)
             else:
-                self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-                self.fs.pipe_file(target, data)
+                with self._reached():
+                    self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                    self.fs.pipe_file(target, data)
         except OSError as error:
             reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

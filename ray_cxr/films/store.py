@@ -8,6 +8,7 @@ sums). A part that is there already and was made from the same files with the sa
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -107,12 +108,12 @@ def make_part(task: PartTask, folder: Folder) -> pa.Table:
 
 def parquet_bytes(table: pa.Table, row_group_films: int) -> bytes:
     """A Parquet file in memory: films are compressed already, and every page carries a checksum."""
-    sink = pa.BufferOutputStream()
+    sink = io.BytesIO()
     pq.write_table(
         table, sink, row_group_size=row_group_films, compression="none", use_dictionary=False,
         write_page_checksum=True, write_statistics=False,
     )  # fmt: skip
-    return bytes(sink.getvalue())
+    return sink.getvalue()
 
 
 def film_row(image_id: str, locator: str, image_px: int, codec: Codec) -> dict[str, Any]:

@@ -97,6 +97,21 @@ def test_second_preparation_is_refused_and_the_first_goes_on(
     assert silent.lines and not any("going on" in line or "taking over" in line for line in silent.lines)
 
 
+def test_store_that_cannot_be_reached_is_told(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3fs = pytest.importorskip("s3fs", reason="no S3 client: pip install s3fs")
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        InputError, match=r"s3://radiographs/x cannot be reached \(.*credentials.*\); check its address"
+    ):
+        prepare(load_job(None, ["dataset=s3://radiographs/x"]), silent)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_processes_of_a_cluster_cannot_see_this_memory() -> None:
     memory = f"memory://{uuid.uuid4()}"
     with pytest.raises(InputError, match=r"shards\.engine: got 'ray', but memory://.* use threads or auto"):
