@@ -132,7 +132,7 @@ def _check_header(data: bytes) -> None:
 def _check_whole(data: bytes) -> None:
     """Refuses a file that was cut, and a PNG with a wrong checksum, before libpng complains on stderr.
 
-    OpenCV before 5 fills the missing part of a cut JPEG with gray and says nothing.
+    OpenCV 4.10 gives a cut JPEG as a film whose rest is black, and says nothing.
     """
     if data.startswith(JPEG):
         # An embedded preview has an end marker of its own, so the one that counts comes after the last scan's start.

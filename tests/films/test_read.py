@@ -227,7 +227,7 @@ def test_truncated_film_is_refused(form: str, kept: float, capfd: pytest.Capture
 def test_truncated_jpeg_is_refused_whatever_the_decoder_makes_of_it(
     form: str, kept: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OpenCV 4 decodes a cut JPEG to gray below the cut, without a word."""
+    """OpenCV 4.10 decodes a cut JPEG to black below the cut, without a word."""
     data = _form(Image.fromarray(_gray(200, 200)), form)
     monkeypatch.setattr(cv2, "imdecode", lambda *_: _gray(200, 200))
     read_film(data)
