@@ -25,7 +25,7 @@ def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> N
     settings = load_job(job, overrides or ())
     manifest = run_prepare(settings)
     result = {"dataset": Folder(settings.dataset).url} | {
-        k: manifest[k] for k in ("fingerprint", "films_fingerprint", "protocol", "splits", "leak_check", "refused", "sources", "films", "shards")
+        k: manifest[k] for k in ("fingerprint", "films_fingerprint", "protocol", "protocol_details", "splits", "leak_check", "warnings", "refused", "sources", "films", "shards")
     }  # fmt: skip
     output().result(result, [_split_table(manifest), f"data set: {result['dataset']}"])
 

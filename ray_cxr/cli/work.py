@@ -64,6 +64,8 @@ def run_evaluate(
         evaluation = evaluate_run(
             run, dataset, progress.start, progress.advance, choices, raw=raw, with_pictures=with_pictures
         )
+        if evaluation.dataset.leak_warning:
+            progress.say(f"warning: {evaluation.dataset.leak_warning}")
     sections = _beside_readers(run, evaluation, readers, readings, choices, made_here=False)
     write_report(run, evaluation, sections)
     return evaluation.metrics, f"{run.url}/report/index.html"

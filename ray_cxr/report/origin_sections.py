@@ -65,7 +65,8 @@ def splits(contents: ReportContents) -> Section:
         *([f, *(_positives(counts[n], f) for n in names)] for f in contents.findings),
     ]
     table = Table("Films, patients and positive films by split", ["", *(n.capitalize() for n in names)], rows)
-    blocks: list[Block] = [leak_text(contents.manifest["leak_check"]), table]
+    warnings = [Text(f"{w[0].upper()}{w[1:]}.", "warning") for w in contents.manifest["warnings"]]
+    blocks: list[Block] = [leak_text(contents.manifest["leak_check"]), *warnings, table]
     return Section("splits", "Data splits", blocks)
 
 
@@ -78,7 +79,7 @@ def leak_text(check: Mapping[str, Any]) -> Text:
         return Text(text, "warning" if films else "good")
     pairs = ", ".join(f"{n:,} in {pair.replace('-', ' and ')}" for pair, n in check["pairs"].items() if n)
     return Text(
-        f"Patient leak: {shared:,} of {count_text(patients, 'patient')} are in more than one split"
+        f"Patient leak{', allowed by split.allow_leak' if check['allowed'] else ''}: {shared:,} of {count_text(patients, 'patient')} are in more than one split"
         f"{f' ({pairs})' if pairs else ''}. The model may recognise them, so do not trust the results below.{twins}",
         "alarm",
     )

@@ -17,8 +17,8 @@ import pandas as pd
 from ray_cxr.axes import Labels, Rows
 from ray_cxr.errors import InputError
 from ray_cxr.films.settings import Codec
-from ray_cxr.shards.manifest import fingerprint, manifest_hash
-from ray_cxr.splits.leak import check_leaks, refuse_leak
+from ray_cxr.shards.manifest import fingerprint, manifest_hash, sha256
+from ray_cxr.splits.leak import check_leaks, leak_warning, refuse_leak
 from ray_cxr.storage import Folder
 
 
@@ -47,6 +47,11 @@ class Dataset:
         codec: Codec = self.manifest["codec"]
         return codec
 
+    @property
+    def leak_warning(self) -> str | None:
+        """What must be said before any result on this data set; None where no patient is shared."""
+        return leak_warning(self.manifest["leak_check"])
+
     def rows(self, split: str) -> Rows:
         """Row numbers in the index of a split's films, in shard order."""
         return np.flatnonzero(self.index["split"].to_numpy() == split)
@@ -73,8 +78,9 @@ def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
             raise InputError(
                 f"dataset: manifest.json of {folder} was changed by hand; prepare the data set again."
             )
-        index = pd.read_parquet(io.BytesIO(folder.read_bytes("index.parquet")))
-        refuse_leak(check_leaks(index))
+        data = folder.read_bytes("index.parquet")
+        index = pd.read_parquet(io.BytesIO(data))
+        refuse_leak(check_leaks(index, manifest["leak_check"]["allowed"]))
         found = fingerprint(index, manifest["findings"], manifest["films_fingerprint"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -83,6 +89,11 @@ def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
         raise InputError(
             f"dataset: index.parquet of {folder} is not the one that its manifest describes (films, labels or split "
             "were changed); prepare the data set again."
+        )
+    if sha256(data) != manifest["index_sha256"]:
+        raise InputError(
+            f"dataset: index.parquet of {folder} is not the one that its manifest describes (folds, weights or places "
+            "of films were changed); prepare the data set again."
         )
     dataset = Dataset(folder, manifest, index)
     for split in splits:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ray_cxr.splits.leak import SPLITS
+from ray_cxr.splits.leak import MODELLED, SPLITS
+from ray_cxr.splits.settings import SplitSettings
 
 
 def films_fingerprint(index: pd.DataFrame, image_px: int) -> str:
@@ -52,12 +53,41 @@ def split_counts(index: pd.DataFrame, findings: list[str]) -> dict[str, dict[str
     return counts
 
 
+def protocol_details(index: pd.DataFrame, findings: list[str], settings: SplitSettings) -> dict[str, Any]:
+    """What a result's protocol must tell beside its name: sizes, the floor asked for, the share of positives reached.
+
+    target_share: of the films of each split, and of all films in use ("all"), those positive for the target. folds:
+    their number, null without.
+    """
+    any_finding = settings.target not in findings
+    positive = (index[findings] == 1).any(axis=1) if any_finding else index[settings.target] == 1
+    used = index["split"].isin(MODELLED)
+    masks = {name: index["split"] == name for name in MODELLED} | {"all": used}
+    return {
+        "method": settings.method,
+        "films": {name: int(mask.sum()) for name, mask in masks.items()},
+        "target": "any" if any_finding else settings.target,
+        "target_share": {
+            name: float(positive[mask].mean()) if mask.any() else None for name, mask in masks.items()
+        },
+        "minority_floor": settings.minority_floor,
+        "min_positives": settings.min_positives,
+        "weighted": settings.weighted,
+        "folds": settings.folds,
+    }
+
+
 def pixel_statistics(facts: pd.DataFrame, image_px: int) -> dict[str, float]:
     """Mean and standard deviation (0..1) of the pixels of these films."""
     pixels = len(facts) * image_px**2
     mean = facts["pixel_sum"].sum() / pixels
     variance = max(facts["pixel_square_sum"].sum() / pixels - mean**2, 0.0)
     return {"mean": float(mean / 255), "std": float(np.sqrt(variance) / 255)}
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest, by which a file that was edited by hand is noticed."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _digest(head: Iterable[str], rows: Iterable[str]) -> str:

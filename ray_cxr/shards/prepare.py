@@ -28,19 +28,24 @@ from ray_cxr.labels.settings import Source
 from ray_cxr.labels.table import LabelTable, build_label_table
 from ray_cxr.shards.claim import claimed, settings_of
 from ray_cxr.shards.forecast import forecast, refuse_too_little_space
-from ray_cxr.shards.index import build_index, index_columns
+from ray_cxr.shards.index import index_columns, place_films, split_films
 from ray_cxr.shards.layout import ShardTask, name_by_content, shard_tasks
 from ray_cxr.shards.manifest import (
     films_fingerprint,
     fingerprint,
     manifest_hash,
     pixel_statistics,
+    protocol_details,
+    sha256,
     split_counts,
 )
 from ray_cxr.shards.progress import Progress
 from ray_cxr.shards.settings import Preparation
 from ray_cxr.shards.write import missing_shards, remove_other_shards, write_shards
+from ray_cxr.splits.cautions import cautions
+from ray_cxr.splits.deal import PROTOCOLS
 from ray_cxr.splits.leak import LeakCheck, check_leaks, refuse_leak
+from ray_cxr.splits.lists import Lists, read_lists
 from ray_cxr.storage import Folder
 
 FORMAT = 1
@@ -61,11 +66,11 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
         table = build_label_table(job.source, job.findings)
         for line in table.lines():
             progress.say(line)
+        lists = read_lists(job.split, [s.labels for s in job.source if hasattr(s, "labels")])
         parts = part_tasks(table.frame, job.shards.image_px, job.shards.codec)
-        films, film_counts = _films(table, parts, job, dataset, crew, progress)
-        index = build_index(films, table.findings, job)
-        leaks = check_leaks(index)
-        refuse_leak(leaks)
+        films, film_counts = _films(table, parts, job, lists, dataset, crew, progress)
+        index, leaks, notes = _split(films, table.findings, job, lists)
+        index = place_films(index, job)
         index["shard"] = name_by_content(index, job.shards.codec, job.shards.rows_per_group)
         shards = shard_tasks(index)
         shard_counts = _copy_films(shards, index, job, dataset, crew, progress)
@@ -77,6 +82,8 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
         "films: {decoded:,} decoded, {kept:,} kept; ".format(**film_counts)
         + "shards: {written:,} written, {kept:,} kept".format(**shard_counts)
     )
+    for sentence in (*notes, *(f"warning: {w}" for w in manifest["warnings"])):
+        progress.say(sentence)
     progress.say(leaks.sentence())
     return manifest | {"films": film_counts, "shards": shard_counts}
 
@@ -90,6 +97,16 @@ class _Made:
     films: pd.DataFrame
     index: pd.DataFrame
     leaks: LeakCheck
+
+
+def _split(
+    films: pd.DataFrame, findings: list[str], job: Preparation, lists: Lists
+) -> tuple[pd.DataFrame, LeakCheck, list[str]]:
+    """Films with their split, its leak check, and what is worth saying. Raises RefusedError where it leaks."""
+    index, notes = split_films(films, findings, job, lists)
+    leaks = check_leaks(index, job.split.allow_leak)
+    refuse_leak(leaks)
+    return index, leaks, notes
 
 
 def _check_engine(job: Preparation, dataset: Folder) -> None:
@@ -108,15 +125,16 @@ def _by_ray(job: Preparation, dataset: Folder, core_s: float) -> bool:
 
 
 def _films(
-    table: LabelTable, parts: Sequence[PartTask], job: Preparation, dataset: Folder, crew: Crew, progress: Progress
+    table: LabelTable, parts: Sequence[PartTask], job: Preparation, lists: Lists, dataset: Folder, crew: Crew,
+    progress: Progress,
 ) -> tuple[pd.DataFrame, dict[str, int]]:  # fmt: skip
     """The label table with the facts of each film, and counts; stops where a source has too many that are refused."""
     store = dataset / "films"
     facts = kept_parts(parts, store)
     todo = [t for t in parts if t.name not in facts]
     if todo:
-        # Nobody should decode for hours and then hear that the split is impossible.
-        build_index(table.frame.assign(refused=None, film_bytes=1), table.findings, job)
+        # Nobody should decode for hours and then hear that the split is impossible, or leaks.
+        _split(table.frame, table.findings, job, lists)
         facts |= _make_films(todo, len(table.frame), job, dataset, crew, progress)
     films = pd.concat([table.frame, join_facts(parts, facts).drop(columns="image_id")], axis=1)
     _write_parquet(dataset, "refused.parquet", _refused(films))
@@ -186,9 +204,9 @@ def _copy_films(
 
 def _publish(made: _Made, dataset: Folder) -> dict[str, Any]:
     """Index, then manifest: a directory without a manifest is no data set. Nothing is written where nothing changed."""
-    manifest = _manifest(made)
-    manifest["manifest_sha256"] = manifest_hash(manifest)
     index = _parquet(made.index[index_columns(made.table.findings)])
+    manifest = _manifest(made) | {"index_sha256": sha256(index)}
+    manifest["manifest_sha256"] = manifest_hash(manifest)
     if not _is_published(dataset, manifest, index):
         dataset.remove("manifest.json")
         dataset.write_bytes("index.parquet", index)
@@ -217,14 +235,17 @@ def _manifest(made: _Made) -> dict[str, Any]:
     pixels = films_fingerprint(index, job.shards.image_px)
     train = index[index["split"] == "train"]
     reasons = _reasons(made.films)
+    counts = split_counts(index, table.findings)
     return {
         "format": FORMAT,
         "films_fingerprint": pixels,
         "fingerprint": fingerprint(index, table.findings, pixels),
-        "protocol": "sampled",
+        "protocol": PROTOCOLS[job.split.method],
+        "protocol_details": protocol_details(index, table.findings, job.split),
         "findings": table.findings,
-        "splits": split_counts(index, table.findings),
+        "splits": counts,
         "leak_check": made.leaks.as_dict(),
+        "warnings": cautions(counts, table.findings, made.leaks),
         "refused": {"count": sum(reasons.values()), "reasons": reasons},
         "sources": [asdict(c) for c in table.counts],
         "pixel_statistics": pixel_statistics(train, job.shards.image_px),

@@ -5,7 +5,6 @@ Reads: folders of films, or list files of film names. Gives: `Audit`. Naming pat
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import itertools
 import os
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from ray_cxr.errors import InputError
 from ray_cxr.films.read import SUFFIXES, FilmRefused, read_film
+from ray_cxr.splits.lists import read_film_list
 
 NIH_PATIENT = r"^(\d{8})_\d{3}\."
 """The part of an NIH file name before the underscore is the patient."""
@@ -154,7 +154,7 @@ def _read_set(
 ) -> FilmSet:
     path = Path(place)
     if not path.is_dir():
-        films = _read_list(name, path)
+        films = read_film_list(f"--{name}", path)
         return FilmSet(name, {f: patient_of(f) for f in films}, {}, None, [])
     files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not files:
@@ -172,24 +172,6 @@ def _read_set(
                 names.append(file.name)
             advance(1)
     return FilmSet(name, patients, hashes, np.array(thumbnails, np.float32), names, unreadable)
-
-
-def _read_list(name: str, path: Path) -> list[str]:
-    """Film names of a list file, one a line (the first column of a CSV), plain or .gz."""
-    try:
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--{name}: {str(path)!r} is neither a folder nor a readable list of films ({error})."
-        ) from None
-    films = [os.path.basename(line.split(",")[0].strip()) for line in text.splitlines() if line.strip()]
-    films = [f for f in films if f.lower().endswith(SUFFIXES)]
-    if not films:
-        raise InputError(
-            f"--{name}: {str(path)!r} names no film; a list has a file name ending in .png or .jpg a line."
-        )
-    return films
 
 
 def _look(file: Path) -> tuple[str, NDArray[np.float32] | None]:

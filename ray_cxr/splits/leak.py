@@ -1,11 +1,14 @@
 """The leak check: is any patient, or any film, in more than one split?
 
-Run when a data set is written and again whenever it is read. It can fail, and then the exit code is 3.
+Run when a data set is written and again whenever it is read. It can fail, and then the exit code is 3, unless
+`split.allow_leak` lets a given split through; then every report says so in its first line.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -24,6 +27,8 @@ class LeakCheck:
     shared_films: int
     pairs: dict[str, int]
     """Shared patients by pair of splits, e.g. {"train-test": 0, …}."""
+    allowed: bool = False
+    """Whether the settings let shared patients through."""
 
     @property
     def clean(self) -> bool:
@@ -32,34 +37,49 @@ class LeakCheck:
     def as_dict(self) -> dict[str, object]:
         return asdict(self) | {"clean": self.clean}
 
+    def pairs_text(self) -> str:
+        """The pairs of splits that share patients, in words."""
+        return ", ".join(f"{n} in {pair.replace('-', ' and ')}" for pair, n in self.pairs.items() if n)
+
     def sentence(self) -> str:
         films = (
             ""
             if not self.shared_films
             else f"; {self.shared_films} pixel-identical films stand in several splits"
         )
-        return f"leak check: {self.shared_patients} of {self.patients} patients are in more than one split{films}"
+        pairs = "" if self.clean else f" ({self.pairs_text()}; allowed by split.allow_leak)"
+        return f"leak check: {self.shared_patients} of {self.patients} patients are in more than one split{pairs}{films}"
 
 
-def check_leaks(index: pd.DataFrame) -> LeakCheck:
-    """Counts shared patients and films of an index (`patient_id`, `split`, `pixel_sha256`)."""
+def check_leaks(index: pd.DataFrame, allowed: bool = False) -> LeakCheck:
+    """Counts shared patients and films of an index (`patient_id`, `split`, `pixel_sha256` where films are known)."""
     used = index[index["split"].isin(MODELLED)]
     sets = {name: set(used.loc[used["split"] == name, "patient_id"]) for name in MODELLED}
     pairs = {
         f"{a}-{b}": len(sets[a] & sets[b]) for i, a in enumerate(MODELLED) for b in MODELLED[i + 1 :]
     }  # fmt: skip
     splits_per_patient = used.groupby("patient_id")["split"].nunique()
-    splits_per_film = used.groupby("pixel_sha256")["split"].nunique()
-    return LeakCheck(
-        len(splits_per_patient), int((splits_per_patient > 1).sum()), int((splits_per_film > 1).sum()), pairs
-    )
+    films = 0
+    if "pixel_sha256" in used:
+        films = int((used.groupby("pixel_sha256")["split"].nunique() > 1).sum())
+    return LeakCheck(len(splits_per_patient), int((splits_per_patient > 1).sum()), films, pairs, allowed)
 
 
 def refuse_leak(check: LeakCheck) -> None:
-    """Raises RefusedError (exit 3) where patients are shared."""
-    if not check.clean:
-        where = ", ".join(f"{n} in {pair.replace('-', ' and ')}" for pair, n in check.pairs.items() if n)
+    """Raises RefusedError (exit 3) where patients are shared and that is not allowed."""
+    if not check.clean and not check.allowed:
         raise RefusedError(
-            f"patient leak: {check.shared_patients} patients are in more than one split ({where}); "
-            "a model would recognise them in the test; prepare the data set again."
+            f"patient leak: {check.shared_patients} patients are in more than one split ({check.pairs_text()}); a model "
+            "would recognise them in the test; mend the split, or prepare with split.method=sampled "
+            "(split.allow_leak=true goes on all the same, and every report then begins with this)."
         )
+
+
+def leak_warning(leak_check: Mapping[str, Any]) -> str | None:
+    """The sentence that stands before all results of a data set with an allowed leak (`leak_check` of its manifest)."""
+    if leak_check["clean"]:
+        return None
+    return (
+        f"patient leak, allowed by split.allow_leak: {leak_check['shared_patients']} of {leak_check['patients']} patients "
+        "are in more than one split, so results on them say nothing about new patients"
+    )

@@ -64,6 +64,8 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
     With workers ≥ 1 Ray is started, once all that can be checked before is. `show` gets the events of `Worker.report`.
     """
     dataset = check_recipe(recipe)
+    if dataset.leak_warning:
+        show({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
     resumed = claim_run(recipe, config_yaml, dataset)
     if recipe.train.workers == 0:
         gpu = torch.cuda.is_available() if recipe.train.gpu == "auto" else recipe.train.gpu

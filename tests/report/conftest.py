@@ -22,7 +22,7 @@ FOURTEEN = [
 ]  # fmt: skip
 PREVALENCES = [0.10, 0.025, 0.12, 0.18, 0.05, 0.056, 0.013, 0.047, 0.042, 0.02, 0.022, 0.015, 0.03, 0.004]
 ONCE_CLEAN: dict[str, Any] = {
-    "patients": 2300, "shared_patients": 0, "shared_films": 0, "clean": True,
+    "patients": 2300, "shared_patients": 0, "shared_films": 0, "clean": True, "allowed": False,
     "pairs": {"train-validation": 0, "train-test": 0, "validation-test": 0},
 }  # fmt: skip
 
@@ -156,6 +156,7 @@ def _manifest(
             "unused": split(0, 0),
         },
         "leak_check": leak_check,
+        "warnings": [],
         "refused": {"count": 3, "reasons": {"not an image": 2, "one gray value only": 1}},
         "protocol": "sampled", "films_fingerprint": "b7" * 32, "fingerprint": "5a" * 32,
         "image_px": 256, "codec": "jpegxl",

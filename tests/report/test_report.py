@@ -170,14 +170,14 @@ def test_repeated_opening_of_the_test_split_is_pointed_out(make_contents: MakeCo
 
 def test_leak_is_the_first_line(make_contents: MakeContents) -> None:
     leak = {
-        "patients": 2300, "shared_patients": 12, "shared_films": 1, "clean": False,
+        "patients": 2300, "shared_patients": 12, "shared_films": 1, "clean": False, "allowed": True,
         "pairs": {"train-validation": 0, "train-test": 8, "validation-test": 4},
     }  # fmt: skip
     page = Page(render_report(make_contents(leak_check=leak)))
     body = [tag for tag, _ in page.tags].index("body")
     assert page.tags[body + 1] == ("p", {"class": "banner", "role": "alert"})
     assert page.texts["p"][0].startswith(
-        "Patient leak: 12 of 2,300 patients are in more than one split (8 in train and test, 4 in validation and test)."
+        "Patient leak, allowed by split.allow_leak: 12 of 2,300 patients are in more than one split (8 in train and test, 4 in validation and test)."
     )
     clean = Page(render_report(make_contents()))
     assert not [attrs for _, attrs in clean.tags if attrs.get("class") == "banner"]

@@ -1,13 +1,14 @@
 """The sampled split: whole patients, sizes as asked, the same each time."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ray_cxr.errors import InputError
-from ray_cxr.splits.sampled import sampled_split
+from ray_cxr.splits.deal import deal
 from ray_cxr.splits.settings import SplitSettings
 
 
@@ -24,9 +25,19 @@ def _labels(films: int, prevalence: float = 0.2, findings: int = 3) -> NDArray[n
     return labels
 
 
+def _deal(
+    ids: list[str], labels: NDArray[np.float32], settings: SplitSettings, seed: int
+) -> NDArray[np.object_]:
+    """The split of films in the order of a table; the findings have numbers for names."""
+    films = pd.DataFrame(labels, columns=[str(f) for f in range(labels.shape[1])])
+    films["image_id"] = [f"{n:06d}" for n in range(len(ids))]
+    films["patient_id"] = ids
+    return deal(films, [str(f) for f in range(labels.shape[1])], settings, seed, {}).split
+
+
 def _split(films_of_each: list[int], seed: int = 0, **sizes: float) -> tuple[list[str], NDArray[np.object_]]:
     ids = _patients(films_of_each)
-    return ids, sampled_split(ids, _labels(len(ids)), SplitSettings(**sizes), seed)
+    return ids, _deal(ids, _labels(len(ids)), SplitSettings(**sizes), seed)
 
 
 @settings(max_examples=25)
@@ -76,8 +87,8 @@ def test_order_of_the_films_of_a_table_does_not_matter() -> None:
     ids = _patients([1, 2, 3] * 20)
     labels = _labels(len(ids))
     order = np.random.default_rng(1).permutation(len(ids))
-    straight = sampled_split(ids, labels, SplitSettings(), 3)
-    shuffled = sampled_split([ids[i] for i in order], labels[order], SplitSettings(), 3)
+    straight = _deal(ids, labels, SplitSettings(), 3)
+    shuffled = _deal([ids[i] for i in order], labels[order], SplitSettings(), 3)
     assert np.array_equal(straight[order], shuffled)
 
 
@@ -88,7 +99,7 @@ def test_findings_are_spread_better_than_by_chance() -> None:
     labels[::25, 0] = 1
     labels[::2, 1] = 1
     for seed in range(30):
-        test = sampled_split(ids, labels, SplitSettings(test=0.2, validation=0.1), seed) == "test"
+        test = _deal(ids, labels, SplitSettings(test=0.2, validation=0.1), seed) == "test"
         rare, common = labels[test].sum(0)
         assert 1 <= rare <= 4, seed  # expected 2.4
         assert 27 <= common <= 33, seed  # expected 30
