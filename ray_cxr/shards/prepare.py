@@ -66,7 +66,7 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
         table = build_label_table(job.source, job.findings)
         for line in table.lines():
             progress.say(line)
-        lists = read_lists(job.split, [s.labels for s in job.source if hasattr(s, "labels")])
+        lists = read_lists(job.split, job.label_files())
         parts = part_tasks(table.frame, job.shards.image_px, job.shards.codec)
         films, film_counts = _films(table, parts, job, lists, dataset, crew, progress)
         index, leaks, notes = _split(films, table.findings, job, lists)

@@ -51,3 +51,7 @@ class Preparation(Settings):
     """How patients are dealt out."""
     shards: ShardSettings = ShardSettings()
     """How prepared films are stored."""
+
+    def label_files(self) -> list[str]:
+        """The files with the sources' label tables; a data set's own lists lie beside them."""
+        return [source.labels for source in self.source if hasattr(source, "labels")]

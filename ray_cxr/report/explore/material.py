@@ -19,8 +19,10 @@ from ray_cxr.labels.table import build_label_table
 from ray_cxr.report.explore.films import FilmSource, PreparedFilms, UnpreparedFilms
 from ray_cxr.shards.claim import settings_of
 from ray_cxr.shards.dataset import Dataset, open_dataset
-from ray_cxr.shards.index import build_index
+from ray_cxr.shards.index import split_films
 from ray_cxr.shards.settings import Preparation
+from ray_cxr.splits.leak import check_leaks, refuse_leak
+from ray_cxr.splits.lists import read_lists
 from ray_cxr.storage import Folder
 
 _SIZE_COLUMNS = ["image_id", "original_width", "original_height"]
@@ -149,8 +151,10 @@ def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:
 def planned_split(frame: pd.DataFrame, findings: list[str], job: Preparation) -> pd.DataFrame:
     """`split`, `fold` and `sampling_weight` of each row, as `prepare` would deal these films out if it refused none.
 
-    Raises InputError (the split is not possible), RefusedError (patients shared).
+    Raises InputError (the split is not possible), RefusedError (patients or films shared).
     """
-    index = build_index(frame.drop(columns="split").assign(refused=None, film_bytes=1), findings, job)
+    films = frame.drop(columns="split")
+    index, _ = split_films(films, findings, job, read_lists(job.split, job.label_files()))
+    refuse_leak(check_leaks(index, job.split.allow_leak))
     planned: pd.DataFrame = index[["split", "fold", "sampling_weight"]].set_index(frame.index)
     return planned
