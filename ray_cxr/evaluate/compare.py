@@ -87,7 +87,7 @@ class Comparison:
             "models": [
                 {
                     "name": e.name, "films": len(e.scored), "patients": e.scored.patients, "protocol": e.protocol or None,
-                    "test_openings": e.openings, "mean_auroc": self.mean_auroc[n].as_dict(),
+                    "test_openings": e.openings, "leak": e.leak, "mean_auroc": self.mean_auroc[n].as_dict(),
                     "auroc": {f: figure.as_dict() for f, figure in self.auroc[n].items()},
                     "average_precision": {f: figure.as_dict() for f, figure in self.average_precision[n].items()},
                 }

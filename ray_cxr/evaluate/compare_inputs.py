@@ -59,7 +59,8 @@ def _run_entry(run: Folder, name: str, split: str) -> Entry:
     config = yaml.safe_load(run.read_bytes("config.yaml"))
     protocol = {"split": split} | {k: metrics[k] for k in _STATED if metrics.get(k) is not None}
     details = metrics.get("protocol_details") or {}
-    return Entry(name, scored, protocol | _split_settings(config) | details, metrics.get("test_openings"))
+    stated = protocol | _split_settings(config) | details
+    return Entry(name, scored, stated, metrics.get("test_openings"), metrics.get("leak"))
 
 
 def _metrics(run: Folder, split: str) -> dict[str, Any]:

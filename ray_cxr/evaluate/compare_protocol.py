@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class Entry:
     """Field → value; empty where nobody stated one."""
     openings: int | None = None
     """How often its test split was opened; None where that is not counted."""
+    leak: Mapping[str, Any] | None = None
+    """The leak check of its data set; None where that is not known."""
 
 
 def protocol_differences(entries: Sequence[Entry]) -> dict[str, list[str]]:

@@ -98,6 +98,7 @@ def evaluate_run(
         "fingerprint": dataset.fingerprint, "epoch": card.epoch, "test_openings": openings,
         "probabilities": "raw" if calibration is None else "calibrated",
         "protocol_details": dataset_protocol(dataset.manifest),
+        "leak": dataset.manifest["leak_check"],
     }  # fmt: skip
     frame = predictions_frame(dataset, rows, findings, scored.scores, scored.labels)
     write_predictions(run, "predictions-test.parquet", frame)

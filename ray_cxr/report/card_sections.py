@@ -65,7 +65,9 @@ def _training(contents: Contents) -> str:
         return "Not known: the predictions were made elsewhere. If test patients were among its training patients, the figures are too high."
     train = contents.manifest["splits"]["train"]
     sources = ", ".join(str(s["source"]) for s in contents.manifest["sources"])
-    return f"{count_text(train['images'], 'film')} of {count_text(train['patients'], 'patient')} (source: {sources}), no patient of the test."
+    both = contents.manifest["leak_check"]["pairs"]["train-test"]
+    shared = f"{count_text(both, 'patient')} of the test among them" if both else "no patient of the test"
+    return f"{count_text(train['images'], 'film')} of {count_text(train['patients'], 'patient')} (source: {sources}), {shared}."
 
 
 def _tested(contents: Contents) -> str:

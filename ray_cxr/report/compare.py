@@ -13,6 +13,7 @@ from ray_cxr.evaluate.compare_protocol import NOT_STATED
 from ray_cxr.report.blocks import Block, Plot, Section, Table, Text
 from ray_cxr.report.compare_figures import forest_figure, overlay_figure
 from ray_cxr.report.html import render_page
+from ray_cxr.report.origin_sections import leak_text
 from ray_cxr.report.words import NOT_MEASURABLE, area_text, count_text
 
 SIGNIFICANT = 0.05
@@ -21,7 +22,16 @@ SIGNIFICANT = 0.05
 def render_comparison(comparison: Comparison) -> str:
     """The whole page."""
     sections = [make(comparison) for make in (summary, results, differences, curves)]
-    return render_page("compare.html.jinja", " · ".join(comparison.names), sections, None)
+    return render_page("compare.html.jinja", " · ".join(comparison.names), sections, _leak(comparison))
+
+
+def _leak(comparison: Comparison) -> Text | None:
+    """An alarm that names the models whose data sets share patients between their splits."""
+    leaking = [e for e in comparison.entries if e.leak is not None and not e.leak["clean"]]
+    if not leaking:
+        return None
+    names = ", ".join(e.name for e in leaking)
+    return Text(f"{names}: {leak_text(leaking[0].leak or {}).text}", "alarm")
 
 
 def summary_sentences(comparison: Comparison) -> list[str]:

@@ -135,7 +135,6 @@ def split_metrics(
         "split": split,
         **metrics_by_finding(labels, scores, findings),
         "protocol": dataset.manifest["protocol"],
-        "protocol_details": dataset.manifest["protocol_details"],
         "leak": dataset.manifest["leak_check"],
         "fingerprint": dataset.fingerprint,
     }

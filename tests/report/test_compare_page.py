@@ -1,5 +1,6 @@
 """The page of a comparison."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,25 @@ def test_across_protocols_the_page_warns() -> None:
         compared({"a": 2.0, "b": 1.0}, a={"protocol": "official"}, b={"protocol": "sampled"})
     )
     assert "Compared across protocols, as asked: protocol (official / sampled)" in page
+
+
+def test_a_leak_is_the_first_line() -> None:
+    comparison = compared({"a": 2.0, "b": 1.0})
+    pairs = {"train-validation": 0, "train-test": 8, "validation-test": 0}
+    leak = {
+        "patients": 264,
+        "shared_patients": 8,
+        "shared_films": 0,
+        "clean": False,
+        "allowed": True,
+        "pairs": pairs,
+    }
+    leaking = replace(comparison, entries=[comparison.entries[0], replace(comparison.entries[1], leak=leak)])
+    first = render_comparison(leaking).partition("<body>")[2].strip().splitlines()[0]
+    assert first.startswith(
+        '<p class="banner" role="alert">b: Patient leak, allowed by split.allow_leak: 8 of 264'
+    )
+    assert 'role="alert"' not in render_comparison(comparison)
 
 
 def test_figures() -> None:

@@ -63,12 +63,9 @@ def test_a_leak_is_refused_unless_it_is_allowed_and_then_every_result_begins_wit
     for name in ("metrics.json", "metrics-validation.json"):
         metrics = json.loads((tmp_path / "run" / name).read_text())
         assert metrics["leak"] == answer["leak_check"]
-        assert metrics["protocol_details"]["films"] == {
-            "train": 600,
-            "validation": 200,
-            "test": 200,
-            "all": 1000,
-        }
+    details = json.loads((tmp_path / "run/metrics.json").read_text())["protocol_details"]
+    assert details["split_films"] == {"train": 600, "validation": 200, "test": 200, "all": 1000}
+    assert details["split_minority_floor"] is None
     body = (tmp_path / "run/report/index.html").read_text().partition("<body>")[2]
     first = body.strip().splitlines()[0]
     assert first.startswith(
