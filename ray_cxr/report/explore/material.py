@@ -21,7 +21,6 @@ from ray_cxr.shards.claim import settings_of
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.shards.index import split_films
 from ray_cxr.shards.settings import Preparation
-from ray_cxr.splits.leak import check_leaks, refuse_leak
 from ray_cxr.splits.lists import read_lists
 from ray_cxr.storage import Folder
 
@@ -126,7 +125,8 @@ def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:
     frame = table.frame.assign(here=here, split="")
     leak = None
     try:
-        planned = planned_split(frame[dealt], table.findings, job)
+        planned, said = planned_split(frame[dealt], table.findings, job)
+        notes = (*notes, *said)
         frame = pd.concat([frame.drop(columns="split"), planned], axis=1).fillna({"split": ""})
     except InputError as error:
         notes = (*notes, f"The job's split cannot be drawn: {error.message}")
@@ -148,13 +148,14 @@ def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:
     )
 
 
-def planned_split(frame: pd.DataFrame, findings: list[str], job: Preparation) -> pd.DataFrame:
+def planned_split(
+    frame: pd.DataFrame, findings: list[str], job: Preparation
+) -> tuple[pd.DataFrame, list[str]]:
     """`split`, `fold` and `sampling_weight` of each row, as `prepare` would deal these films out if it refused none.
 
-    Raises InputError (the split is not possible), RefusedError (patients or films shared).
+    And what there is to say of it. Patients that are shared are no error here: they are shown. Raises InputError (the
+    split is not possible), RefusedError (a film in two lists).
     """
-    films = frame.drop(columns="split")
-    index, _ = split_films(films, findings, job, read_lists(job.split, job.label_files()))
-    refuse_leak(check_leaks(index, job.split.allow_leak))
-    planned: pd.DataFrame = index[["split", "fold", "sampling_weight"]].set_index(frame.index)
-    return planned
+    lists = read_lists(job.split, job.label_files())
+    index, notes = split_films(frame.drop(columns="split"), findings, job, lists)
+    return index[["split", "fold", "sampling_weight"]].set_index(frame.index), notes

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from ray_cxr.errors import InputError
-from ray_cxr.job import Job
+from ray_cxr.job import Job, load_job
 from ray_cxr.report.explore.exploration import Exploration, exploration_json
 from ray_cxr.report.explore.material import (
     Material,
@@ -19,6 +19,7 @@ from ray_cxr.report.explore.material import (
     material_of_job,
     same_preparation,
 )
+from ray_cxr.report.explore.remarks import leak_alarm
 from ray_cxr.shards.manifest import manifest_hash
 
 Explore = Callable[..., Exploration]
@@ -109,6 +110,34 @@ def test_what_is_no_data_set_or_a_changed_one_is_told(drawn_job: Job, tmp_path: 
     assert material_of_dataset(str(folder)).prepared
 
 
+def test_a_given_split_that_leaks_is_shown_before_it_is_prepared(
+    tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, explore_quietly: Explore
+) -> None:
+    """Somebody's published split of NIH films, in which 15, 8 and 9 patients are shared."""
+    monkeypatch.setenv("RAY_CXR_PSEUDONYM_KEY", "0123456789abcdef" * 2)
+    films = [
+        p for s in ("train", "valid", "test") for p in sorted((shared_data / "nih-64" / s).rglob("*.png"))
+    ]
+    names = [str(p.relative_to(shared_data / "nih-64")) for p in films]
+    rows = [
+        (n, p.name.split("_")[0], n.split("/")[0], i % 5 == 0)
+        for i, (n, p) in enumerate(zip(names, films, strict=True))
+    ]
+    table = pd.DataFrame(rows, columns=["image_id", "patient_id", "split", "Mass"]).astype({"Mass": int})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    source = f"source={{kind: csv, images: {shared_data / 'nih-64'}, labels: {tmp_path / 'table.csv'}}}"
+    job = load_job(None, [source, f"dataset={tmp_path / 'set'}", "split.method=column"])
+    found = explore_quietly(material_of_job(job))
+    assert found.leaks["splits"].pairs == {
+        "train and validation": 15,
+        "train and test": 8,
+        "validation and test": 9,
+    }
+    alarm = leak_alarm(found)
+    assert alarm is not None
+    assert alarm.text.startswith("Patient leak in the splits: 30 of 264 patients")
+
+
 def test_original_sizes_come_from_the_film_store(drawn_job: Job, tmp_path: Path) -> None:
     material = material_of_dataset(drawn_job.dataset)
     assert material.sizes is not None
@@ -131,7 +160,9 @@ def test_a_partial_download(shared_data: Path, nih_job: Callable[..., Job]) -> N
 
 
 def test_labels_without_any_film(shared_data: Path, nih_job: Callable[..., Job], tmp_path: Path, explore_quietly: Explore) -> None:  # fmt: skip
-    found = explore_quietly(material_of_job(nih_job(f"source.images={tmp_path}")), films=50)
+    found = explore_quietly(
+        material_of_job(nih_job(f"source.images={tmp_path}", "split.folds=null")), films=50
+    )
     assert found.pixels is None
     assert found.films_here == 0
     assert sum(c.films for c in found.splits.values()) == 112_120
