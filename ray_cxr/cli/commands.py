@@ -12,6 +12,7 @@ from ray_cxr.cli.output import number, output, table
 from ray_cxr.cli.work import run_prepare, run_train
 from ray_cxr.console import ConsoleProgress
 from ray_cxr.job import load_job
+from ray_cxr.splits.leak import leak_warning
 from ray_cxr.storage import Folder
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ def prepare(job: JobFile, overrides: Overrides = None, json_: Json = False) -> N
     result = {"dataset": Folder(settings.dataset).url} | {
         k: manifest[k] for k in ("fingerprint", "films_fingerprint", "protocol", "protocol_details", "splits", "leak_check", "warnings", "refused", "sources", "films", "shards")
     }  # fmt: skip
-    output().result(result, [_split_table(manifest), f"data set: {result['dataset']}"])
+    lines: list[str | Table] = [_split_table(manifest), f"data set: {result['dataset']}"]
+    if (leak := leak_warning(manifest["leak_check"])) is not None:
+        lines.insert(0, leak)
+    output().result(result, lines)
 
 
 def train(job: JobFile, overrides: Overrides = None, json_: Json = False) -> None:

@@ -36,7 +36,11 @@ def explore(
         ),
     ] = None,
     films: Annotated[
-        int, typer.Option(min=0, help="Films to look at, drawn from the training films; 0: labels only.")
+        int,
+        typer.Option(
+            min=0,
+            help="Training films whose pixels are measured, beside a few per finding that are shown; 0: labels only.",
+        ),
     ] = 400,
     json_: Json = False,
 ) -> None:

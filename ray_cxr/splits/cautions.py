@@ -13,7 +13,7 @@ FEW_TEST_FILMS = 300
 
 
 def cautions(counts: Mapping[str, Mapping[str, Any]], findings: Sequence[str], leaks: LeakCheck) -> list[str]:
-    """Sentences about a split, from its counts per set (`images`, `positives`) and its leak check."""
+    """Sentences about a split, from its counts per set (`images`, `positives`, `labelled`) and its leak check."""
     said = [sentence] if (sentence := leak_warning(leaks.as_dict())) else []
     if leaks.shared_films:
         said.append(
@@ -29,6 +29,11 @@ def cautions(counts: Mapping[str, Mapping[str, Any]], findings: Sequence[str], l
             f"only {counts['test']['images']} test films: with fewer than {FEW_TEST_FILMS}, the test cannot tell "
             "good from middling"
         )
+    unlearnt = [
+        f for f in findings if not 0 < counts["train"]["positives"][f] < counts["train"]["labelled"][f]
+    ]
+    if unlearnt:
+        said.append(f"training films of one class only, so nothing to learn there: {', '.join(unlearnt)}")
     for name in ("validation", "test"):
         without = [f for f in findings if not counts[name]["positives"][f]]
         if without:

@@ -93,6 +93,11 @@ class SplitSettings(Settings):
             raise ValueError(
                 f"lists have no effect with method {self.method}; use method lists, or leave them out"
             )
+        if self.method == "official" and {"train", "validation"} & given.keys():
+            raise ValueError(
+                "method official takes split.lists.train_validation and split.lists.test only, and draws validation by "
+                f"patient, but got lists of {', '.join(given)}; use method lists, or leave train and validation out"
+            )
         if self.words and self.method != "column":
             raise ValueError(
                 f"words have no effect with method {self.method}; use method column, or leave them out"

@@ -8,7 +8,10 @@ from ray_cxr.splits.leak import check_leaks
 
 def _counts(train: int, validation: int, test: int) -> dict[str, dict[str, object]]:
     films = {"train": train, "validation": validation, "test": test, "unused": 5000}
-    return {name: {"images": n, "positives": {"Mass": n // 10, "Edema": 0}} for name, n in films.items()}
+    return {
+        name: {"images": n, "positives": {"Mass": n // 10, "Edema": 0}, "labelled": {"Mass": n, "Edema": n}}
+        for name, n in films.items()
+    }
 
 
 def _leaks(*films: tuple[str, str, str], allowed: bool = False) -> object:
@@ -27,6 +30,7 @@ def test_each_weakness_has_its_sentence() -> None:
         "1 pixel-identical films stand in several splits, under different patients or names",
         "only 999 films in all",
         "only 299 test films",
+        "training films of one class only, so nothing to learn there",
         "no positive validation film, so nothing to measure there",
         "no positive test film, so nothing to measure there",
     ]

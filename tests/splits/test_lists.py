@@ -52,6 +52,13 @@ def test_official_lists_lie_beside_the_labels_or_are_given(tmp_path: Path, share
     assert read_lists(_settings(method="official", lists=given), [str(tmp_path / "labels.csv")]) == lists
 
 
+def test_official_takes_no_lists_of_its_own_making() -> None:
+    with pytest.raises(
+        ValueError, match="method official takes split.lists.train_validation and split.lists.test only"
+    ):
+        _settings(method="official", lists={"train": "a.txt", "test": "b.txt"})
+
+
 def test_a_list_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     (tmp_path / "films.png").write_bytes(b"\xff\xfe\x00\x80")
