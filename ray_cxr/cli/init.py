@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +68,11 @@ def init(
     text = job_text(survey, out.stem, str(out), key_file, advice, lists)
     Folder(os.path.abspath(out.parent)).write_bytes(out.name, text.encode())
     result = _result(survey, str(out.resolve()), advice, key_file)
+    if survey.several_rows:
+        print(
+            f"{survey.several_rows}: prepare refuses them; see rows_per_film in {str(out)!r}.",
+            file=sys.stderr,
+        )
     output().result(result, _lines(result))
 
 
@@ -104,7 +110,7 @@ def _result(survey: Survey, job: str, advice: Advice, key_file: str | None) -> d
         "columns_left_out": survey.left_out,
         "findings": facts,
         "findings_left_out": usable_findings(survey)[1],
-        "notes": [*survey.remarks, *count.notes],
+        "notes": [*survey.remarks, *count.notes, *survey.table.notes],
         "advice": advice.reason,
         "pseudonym_key_file": key_file,
     }

@@ -120,6 +120,9 @@ def _source(survey: Survey, key_file: str | None) -> Iterator[str]:
             yield f"    # not read: {_yaml(column)} ({what})"
         if source.rows_per_film == "any":
             yield "  rows_per_film: any    # films stand in several rows; a finding is present where any of them says so"
+        elif survey.several_rows:
+            yield f"  # rows_per_film: any    # {survey.several_rows};"
+            yield "  # prepare refuses that; `any` takes a finding as present where any row of the film says so"
     if isinstance(source, FolderSource):
         yield f"  negative: {_yaml(source.negative)}    # folders of films without any finding"
     pattern = getattr(source, "patient_regex", None)

@@ -6,13 +6,14 @@ Every function works on the different texts of a column, not on its rows, so tha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ray_cxr.labels.names import says_normal
+from ray_cxr.labels.names import meaning, says_normal
 
 POSITIVE = ("1", "true", "yes", "y", "positive")
 NEGATIVE = ("0", "false", "no", "n", "negative")
@@ -60,13 +61,42 @@ def is_binary(cells: pd.Series) -> bool:
     return None not in values and any(value in (0.0, 1.0) for value in values)
 
 
-def named_findings(cells: pd.Series, separator: str) -> pd.DataFrame:
+def contradicting(cells: pd.Series, separator: str) -> pd.Series:
+    """[N] bool: whether a cell names a finding and no finding at once, as `Mass|No Finding`."""
+
+    def both(text: str) -> bool:
+        return len({says_normal(name) for name in _parts(text, separator)}) == 2
+
+    return _by_text(cells, both).astype(bool)
+
+
+def one_spelling(cells: pd.Series, separator: str) -> dict[str, str]:
+    """Name → the commonest name that means the same, of all names in cells such as `A|B`, where they differ."""
+    counts: Counter[str] = Counter()
+    for text, count in cells.value_counts().items():
+        counts.update(dict.fromkeys(_parts(str(text), separator), int(count)))
+    commonest: dict[str, str] = {}
+    for name in sorted(counts, key=lambda name: (-counts[name], name)):
+        commonest.setdefault(meaning(name), name)
+    found = {name: commonest[meaning(name)] for name in sorted(counts) if not says_normal(name)}
+    return {name: common for name, common in found.items() if name != common}
+
+
+def _parts(text: str, separator: str) -> set[str]:
+    return {part.strip() for part in text.split(separator)} - {""}
+
+
+def named_findings(
+    cells: pd.Series, separator: str, renamed: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """[N, F] float32 from cells such as `A|B`: 1 where named, else 0; all NaN where the cell is blank.
 
+    renamed: name → the name that it is read as.
     Columns in alphabetical order; names of no finding ("No Finding", "Normal") are all zeros and no column.
     """
     texts = cells.unique()
-    named = [{part.strip() for part in text.split(separator)} - {""} for text in texts]
+    as_read = renamed or {}
+    named = [{as_read.get(name, name) for name in _parts(text, separator)} for text in texts]
     findings = sorted(name for name in set[str]().union(*named) if not says_normal(name))
     values = np.array(
         [[float(f in names) if names else np.nan for f in findings] for names in named], np.float32

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import binary, is_binary
+from ray_cxr.labels.locate import composed
 from ray_cxr.labels.names import SYNONYMS, meaning, says_normal, spelling
 from ray_cxr.labels.nih import FINDINGS as NIH_FINDINGS
 from ray_cxr.labels.settings import Columns
@@ -125,7 +126,12 @@ def _guess(frame: pd.DataFrame, role: str, taken: set[str], stems: set[str], whe
 def _films_named(cells: pd.Series, stems: set[str]) -> int:
     """How many different cells name a film that is there."""
     bases = (
-        pd.Series(cells.unique(), dtype=str).str.strip().str.replace("\\", "/").str.rsplit("/", n=1).str[-1]
+        pd.Series(cells.unique(), dtype=str)
+        .map(composed)
+        .str.strip()
+        .str.replace("\\", "/")
+        .str.rsplit("/", n=1)
+        .str[-1]
     )
     return int((bases.isin(stems) | bases.str.replace(r"\.\w{3,5}$", "", regex=True).isin(stems)).sum())
 
@@ -154,10 +160,12 @@ def _findings(
         columns = given.findings if isinstance(given.findings, dict) else {c: c for c in given.findings}
         require(frame, list(columns), where)
         _refuse_twice(list(columns.values()))
+        _refuse_same_meaning(columns, where)
         return columns, None
     free = [c for c in frame.columns if c not in taken and not never_labels(c) and not says_normal(c)]
     found = {c: c for c in free if _looks_like_labels(c, frame[c])}
     if found:
+        _refuse_same_meaning(found, where)
         return found, None
     texts = _candidates(frame, "findings", taken)
     if len(texts) == 1:
@@ -190,6 +198,18 @@ def _of_few_texts(frame: pd.DataFrame, column: str, where: str) -> str:
             "set source.columns.findings to columns of 0 and 1."
         )
     return column
+
+
+def _refuse_same_meaning(columns: dict[str, str], where: str) -> None:
+    """columns: column → finding."""
+    known: dict[str, str] = {}
+    for column, finding in columns.items():
+        other = known.setdefault(meaning(finding), column)
+        if other != column:
+            raise InputError(
+                f"{where}: columns {other!r} and {column!r} mean the same finding; name the columns to read in "
+                "source.columns.findings, with one of the two."
+            )
 
 
 def _refuse_twice(findings: Sequence[str]) -> None:

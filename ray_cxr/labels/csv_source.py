@@ -14,6 +14,7 @@ from ray_cxr.labels.cells import (
     binary,
     counted,
     named_findings,
+    one_spelling,
     parse_ages,
     parse_sexes,
     parse_views,
@@ -21,6 +22,7 @@ from ray_cxr.labels.cells import (
 )
 from ray_cxr.labels.columns import Roles, find_roles
 from ray_cxr.labels.locate import film_stems, list_films, match_films
+from ray_cxr.labels.names import says_normal
 from ray_cxr.labels.settings import CsvSource
 from ray_cxr.labels.source import (
     SourceTable,
@@ -29,6 +31,8 @@ from ray_cxr.labels.source import (
     first_row,
     patients_by_regex,
     refuse_ambiguous,
+    refuse_contradicting,
+    whole_numbers,
 )
 from ray_cxr.labels.text_table import listed, read_text_table
 
@@ -92,13 +96,18 @@ def _labels(raw: pd.DataFrame, roles: Roles, source: CsvSource, where: str, note
     if roles.named_in is not None:
         cells = raw[roles.named_in]
         separator = source.columns.separator or choose_separator(cells)
-        labels = named_findings(cells, separator)
+        refuse_contradicting(cells, separator, roles.named_in, where)
+        renamed = one_spelling(cells, separator)
+        labels = named_findings(cells, separator, renamed)
         if labels.empty or not labels.shape[1]:
             raise InputError(
                 f"{where}: column {roles.named_in!r} names no finding; set source.columns.findings to another column."
             )
         if source.columns.separator is None and separator != "|":
             notes.append(f"column {roles.named_in!r}: findings are told apart by {separator!r}")
+        if renamed:
+            pairs = ", ".join(f"{name!r} is {common!r}" for name, common in renamed.items())
+            notes.append(f"column {roles.named_in!r}: {pairs}")
         return labels
     columns = {}
     for column, finding in roles.columns.items():
@@ -109,7 +118,20 @@ def _labels(raw: pd.DataFrame, roles: Roles, source: CsvSource, where: str, note
             texts = counted(read.unreadable.items())
             notes.append(f"column {column!r}: {texts} count as not labelled")
         columns[finding] = read.values
-    return pd.DataFrame(columns, index=raw.index)
+    labels = pd.DataFrame(columns, index=raw.index)
+    notes += _notes_on_normal(raw, labels, roles.left_out)
+    return labels
+
+
+def _notes_on_normal(raw: pd.DataFrame, labels: pd.DataFrame, left_out: list[str]) -> list[str]:
+    """Says where a column that is not read calls a film normal that has a finding."""
+    present = (labels == 1).any(axis=1)
+    both = {c: int((present & (binary(raw[c]).values == 1)).sum()) for c in left_out if says_normal(c)}
+    return [
+        f"column {c!r} is 1 in {count:,} rows that have a finding; the column is not read"
+        for c, count in both.items()
+        if count
+    ]
 
 
 def choose_separator(cells: pd.Series) -> str:
@@ -147,7 +169,9 @@ def _describe(raw: pd.DataFrame, roles: Roles, notes: list[str]) -> pd.DataFrame
             "age": age,
             "sex": parse_sexes(raw[roles.sex]) if roles.sex is not None else nothing,
             "given_split": split.where(split != "").astype(object),
-            "stated_patient": raw[roles.patient].str.strip() if roles.patient is not None else nothing,
+            "stated_patient": whole_numbers(raw[roles.patient], notes)
+            if roles.patient is not None
+            else nothing,
         }
     )
 
@@ -156,15 +180,26 @@ def _refuse_repeated(names: pd.Series, labels: pd.DataFrame, where: str) -> None
     repeated = names.duplicated(keep=False)
     if not repeated.any():
         return
-    films = names[repeated].nunique()
+    films, conflicting = _repeats(names, labels)
     again = names.duplicated()
-    labels_of = labels[repeated].groupby(names[repeated], sort=False)
-    conflicting = int((labels_of.nunique(dropna=False) > 1).any(axis=1).sum())
     conflict = f", {conflicting:,} of them with different labels" if conflicting else ", with the same labels"
     raise InputError(
         f"{where}: {films:,} films stand in more than one row{conflict} (first again: {first_row(again)}); keep one row a "
         "film, or set source.rows_per_film to any, which takes a finding as present where any row says so."
     )
+
+
+def _repeats(names: pd.Series, labels: pd.DataFrame) -> tuple[int, int]:
+    """How many films stand in several rows, and how many of them with different labels."""
+    repeated = names.duplicated(keep=False)
+    labels_of = labels[repeated].groupby(names[repeated], sort=False)
+    conflicting = int((labels_of.nunique(dropna=False) > 1).any(axis=1).sum())
+    return names[repeated].nunique(), conflicting
+
+
+def films_in_several_rows(raw: pd.DataFrame, roles: Roles, source: CsvSource, where: str) -> tuple[int, int]:
+    """The same of a table as it was read. InputError where its labels are none."""
+    return _repeats(raw[roles.image].str.strip(), _labels(raw, roles, source, where, []))
 
 
 def _one_row_per_film(

@@ -13,10 +13,10 @@ import pandas as pd
 from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import counted
 from ray_cxr.labels.columns import find_roles
-from ray_cxr.labels.locate import walk_films
+from ray_cxr.labels.locate import composed, walk_films
 from ray_cxr.labels.names import nearest, says_normal, spelling
 from ray_cxr.labels.settings import Columns, FolderSource
-from ray_cxr.labels.source import SourceTable, checked_patients, film_names, patients_by_regex
+from ray_cxr.labels.source import SourceTable, checked_patients, film_names, patients_by_regex, whole_numbers
 from ray_cxr.labels.text_table import read_text_table
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
@@ -38,8 +38,9 @@ def folder_table(source: FolderSource) -> SourceTable:
             "apart; give the folder above the class folders, and source.negative the name of that without findings."
         )
     labels = {f: (films["label"] == f).astype(np.float32) for f in findings}
+    on_patients: list[str] = []
     frame = films.drop(columns="label").assign(
-        patient_id=_patients(source, films),
+        patient_id=_patients(source, films, on_patients),
         film_name=film_names(films["image_id"], films["locator"]),
         **labels,
     )
@@ -53,7 +54,8 @@ def folder_table(source: FolderSource) -> SourceTable:
             if negative
             else "; no folder of films without findings"
         )
-        + "; a film has the finding of its folder and no other"
+        + "; a film has the finding of its folder and no other",
+        *on_patients,
     ]
     return SourceTable(frame, tuple(findings), len(frame), notes=notes)
 
@@ -115,7 +117,7 @@ def _negative(source: FolderSource, labels: pd.Series) -> set[str]:
     return {by_spelling[spelling(name)] for name in source.negative}
 
 
-def _patients(source: FolderSource, films: pd.DataFrame) -> pd.Series:
+def _patients(source: FolderSource, films: pd.DataFrame, notes: list[str]) -> pd.Series:
     if source.patients is None:
         assert source.patient_regex is not None
         return patients_by_regex(films["image_id"], source.patient_regex)
@@ -125,10 +127,11 @@ def _patients(source: FolderSource, films: pd.DataFrame) -> pd.Series:
     roles = find_roles(table, Columns(), set(), where, by_regex=False, labels=False)
     if roles.patient is None:
         raise InputError(f"{where} has no column of patient ids; call it patient_id.")
-    known = dict(zip(table[roles.image].str.strip(), table[roles.patient], strict=True))
-    ids = films["image_id"].map(known)
-    ids = ids.where(ids.notna(), films["image_id"].str.rsplit("/", n=1).str[-1].map(known))
+    known = dict(zip(table[roles.image].str.strip().map(composed), table[roles.patient], strict=True))
+    names = films["image_id"].map(composed)
+    ids = names.map(known)
+    ids = ids.where(ids.notna(), names.str.rsplit("/", n=1).str[-1].map(known))
     without = int(ids.isna().sum())
     if without:
         raise InputError(f"{where} names no patient for {without:,} of {len(ids):,} films; add them.")
-    return checked_patients(ids.astype(str), where)
+    return checked_patients(whole_numbers(ids.astype(str), notes), where)

@@ -5,6 +5,7 @@ Reads: `SourceTable`s. Gives: the same tables with the findings' common names, a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -68,6 +69,15 @@ def join_patients(ids: pd.Series, source: pd.Series) -> tuple[pd.Series, int]:
     first = several.groupby("same", sort=False)["id"].first()
     renamed = dict(zip(several["id"], several["same"].map(first), strict=True))
     return ids.map(lambda text: renamed.get(text, text)), len(shared)
+
+
+def alike_patients(ids: pd.Series) -> int:
+    """How many different ids are another one but for capitals, zeros in front of the number, or a ".0" at the end."""
+    different = pd.Series(ids.unique(), dtype=str)
+    plain = different.map(
+        lambda text: re.sub(r"^(\D*)0+(?=\d)", r"\1", re.sub(r"\.0+$", "", text.casefold()))
+    )
+    return int(plain.duplicated(keep=False).sum())
 
 
 def part_films(frame: pd.DataFrame, public: set[str]) -> tuple[pd.Series, int]:

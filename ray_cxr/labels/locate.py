@@ -6,6 +6,7 @@ Reads: names of files in folders, never their bytes. Gives: paths.
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -48,9 +49,14 @@ def is_film(name: str) -> bool:
     return name.lower().endswith(FILM_SUFFIXES) and not name.startswith("._")
 
 
+def composed(name: str) -> str:
+    """A name with each accent in its letter (Unicode NFC): archives made on a Mac have it behind the letter (NFD)."""
+    return unicodedata.normalize("NFC", name)
+
+
 def film_stems(films: Sequence[str]) -> set[str]:
     """The films' file names without suffix."""
-    return {os.path.splitext(os.path.basename(film))[0] for film in films}
+    return {composed(os.path.splitext(os.path.basename(film))[0]) for film in films}
 
 
 def find_films(folders: Sequence[str]) -> dict[str, str]:
@@ -83,7 +89,7 @@ def match_films(names: pd.Series, films: Sequence[str]) -> Matched:
     `patient2/study1/view1.png` is never taken for the missing `patient1/study1/view1.png`.
     """
     texts = list(names.unique())
-    there = [film.replace(os.sep, "/") for film in films]
+    there = [composed(film).replace(os.sep, "/") for film in films]
     wanted = [_path(text) for text in texts]
     found, ambiguous = _best_depth(wanted, there)
     if not found:  # the table leaves suffixes out, or names the original (.dcm) of a film that was converted
@@ -93,7 +99,7 @@ def match_films(names: pd.Series, films: Sequence[str]) -> Matched:
 
 def _path(text: str) -> str:
     """A relative path with slashes, as most tables write it already."""
-    path = text.strip().replace("\\", "/")
+    path = composed(text).strip().replace("\\", "/")
     return "/".join(p for p in path.split("/") if p not in ("", ".")) if "/" in path else path
 
 

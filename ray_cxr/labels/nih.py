@@ -13,7 +13,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import named_findings, parse_ages, unknown_ages
 from ray_cxr.labels.locate import find_films
 from ray_cxr.labels.settings import NihSource
-from ray_cxr.labels.source import SourceTable
+from ray_cxr.labels.source import SourceTable, refuse_contradicting, whole_numbers
 from ray_cxr.labels.text_table import read_text_table, require
 
 FINDINGS = (
@@ -33,6 +33,7 @@ def nih_table(source: NihSource, keep_missing: bool = False) -> SourceTable:
     """
     raw = read_text_table(source.labels)
     require(raw, COLUMNS, f"source.labels: {source.labels!r}")
+    refuse_contradicting(raw["Finding Labels"], "|", "Finding Labels", f"source.labels: {source.labels!r}")
     rows = len(raw)
     kept = raw[raw["View Position"].isin(source.views)] if source.views else raw
     other_views = rows - len(kept)
@@ -62,7 +63,7 @@ def nih_table(source: NihSource, keep_missing: bool = False) -> SourceTable:
 def _patient_ids(there: pd.DataFrame) -> pd.Series:
     """The file name's part before the underscore, held against the table's own column."""
     prefix = there["Image Index"].str.split("_").str[0]
-    stated = there["Patient ID"].str.strip()
+    stated = whole_numbers(there["Patient ID"], [])
     differs = prefix.str.lstrip("0") != stated.str.lstrip("0")
     if differs.any():
         row = int(np.flatnonzero(differs.to_numpy())[0])

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ray_cxr.errors import InputError
-from ray_cxr.labels.cells import BLANK
+from ray_cxr.labels.cells import BLANK, contradicting
 from ray_cxr.labels.locate import Matched
 
+_WHOLE = r"(\d+)\.0+"
+"""A whole number as pandas writes it where a column of numbers has blank cells."""
 NO_ID = [word for word in BLANK if word != "-1"]
 """Words that are no id."""
 
@@ -56,6 +58,26 @@ def checked_patients(ids: pd.Series, where: str) -> pd.Series:
             "patients apart; fill the column in."
         )
     return stripped
+
+
+def whole_numbers(ids: pd.Series, notes: list[str]) -> pd.Series:
+    """Ids without spaces around them, "12.0" as "12", zeros in front kept; says in `notes` how many were read so."""
+    stripped = ids.str.strip()
+    pointed = stripped.str.fullmatch(_WHOLE).fillna(False).astype(bool)
+    if not pointed.any():
+        return stripped
+    notes.append(f"{stripped[pointed].nunique():,} patient ids end in .0 and are read as whole numbers")
+    return stripped.where(~pointed, stripped.str.split(".").str[0])
+
+
+def refuse_contradicting(cells: pd.Series, separator: str, column: str, where: str) -> None:
+    """Raises InputError where a cell names a finding and no finding at once."""
+    both = contradicting(cells, separator)
+    if both.any():
+        raise InputError(
+            f"{where}: {int(both.sum()):,} cells of column {column!r} name a finding and no finding at once (first: "
+            f"{first_row(both)}); mend them, one of the two is wrong."
+        )
 
 
 def first_row(at_fault: pd.Series) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import binary, is_binary
 from ray_cxr.labels.columns import Roles, find_roles, never_labels
-from ray_cxr.labels.csv_source import choose_separator, no_patients
+from ray_cxr.labels.csv_source import choose_separator, films_in_several_rows, no_patients
 from ray_cxr.labels.folder_source import class_folders
 from ray_cxr.labels.locate import film_stems, list_films
 from ray_cxr.labels.names import says_normal
@@ -34,13 +34,18 @@ PATIENT_PATTERNS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """source: settings that say everything, without pseudonyms. taken, left_out: columns, and what is in those left out."""
+    """source: settings that say everything, without pseudonyms. taken, left_out: columns, and what is in those left out.
+
+    several_rows: where the settings want one row a film and films stand in several, how many do; the table then has a
+    finding where any row of the film says so, for looking only.
+    """
 
     source: NihSource | CsvSource | FolderSource
     table: LabelTable
     taken: dict[str, str]
     left_out: dict[str, str]
     remarks: list[str]
+    several_rows: str | None = None
 
 
 def survey_table(source: CsvSource) -> Survey:
@@ -60,15 +65,19 @@ def survey_table(source: CsvSource) -> Survey:
         update["patient_regex"] = known_pattern(raw[roles.image], remarks)
         if update["patient_regex"] is None:
             raise InputError(no_patients(where, roles.image))
+    whole = looked_at = source.model_copy(update=update)
+    several_rows = None
     if source.rows_per_film == "one" and raw[roles.image].str.strip().duplicated().any():
-        update["rows_per_film"] = "any"
+        looked_at = whole.model_copy(update={"rows_per_film": "any"})
+        films, conflicting = films_in_several_rows(raw, roles, whole, where)
+        several_rows = f"{films:,} films stand in several rows, {conflicting:,} of them with different labels"
         remarks.append(
-            "films stand in several rows: a finding is taken as present where any row of the film says so"
+            f"{several_rows}: prepare refuses the table until each film has one row, or until the job file says "
+            "rows_per_film: any (a finding is present where any row says so), as the figures here are counted"
         )
-    whole = source.model_copy(update=update)
     taken = {role: column for role, column in _roles(roles).items() if column}
     left_out = {c: describe(raw[c]) for c in roles.left_out}
-    return Survey(whole, build_label_table([whole], None), taken, left_out, remarks)
+    return Survey(whole, build_label_table([looked_at], None), taken, left_out, remarks, several_rows)
 
 
 def survey_folders(images: list[str], patient_regex: str | None) -> Survey:

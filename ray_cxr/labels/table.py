@@ -15,7 +15,7 @@ import pandas as pd
 from ray_cxr.errors import InputError
 from ray_cxr.labels.csv_source import csv_table
 from ray_cxr.labels.folder_source import folder_table
-from ray_cxr.labels.join import common_names, join_patients, part_films, pseudonymise
+from ray_cxr.labels.join import alike_patients, common_names, join_patients, part_films, pseudonymise
 from ray_cxr.labels.nih import nih_table
 from ray_cxr.labels.phantom import FINDINGS as PHANTOM_FINDINGS
 from ray_cxr.labels.phantom import phantom_table
@@ -112,7 +112,7 @@ def build_label_table(
     frame["patient_id"], shared = join_patients(frame["patient_id"], frame["source"])
     public = {name for name, source in named.items() if not isinstance(source, (CsvSource, FolderSource))}
     frame["image_id"], parted = part_films(frame, public)
-    notes += [*joined, *_shared_notes(shared, parted)]
+    notes += [*joined, *_shared_notes(shared, parted), *_alike_notes(alike_patients(frame["patient_id"]))]
     counts = [_count(name, table, frame[frame["source"] == name], chosen) for name, table in tables.items()]
     return LabelTable(_in_film_order(pseudonymise(frame, keys)), chosen, counts, notes)
 
@@ -165,6 +165,15 @@ def _shared_notes(shared: int, parted: int) -> list[str]:
             f"{parted:,} film names stand in more than one source with different files; they count as different films"
         )
     return notes
+
+
+def _alike_notes(alike: int) -> list[str]:
+    if not alike:
+        return []
+    return [
+        f"{alike:,} patient ids differ only by capitals or leading zeros and count as different people; if they are the "
+        "same people, write their ids alike in the table, or one person's films may get into two splits"
+    ]
 
 
 def _count(name: str, table: SourceTable, films: pd.DataFrame, findings: list[str]) -> SourceCount:

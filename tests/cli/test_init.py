@@ -189,3 +189,22 @@ def test_advice_follows_the_number_of_films() -> None:
     assert advise(5_000, pretrained=True).weights == "efficientnet-lite0"
     nothing = advise(5_000, pretrained=False)
     assert (nothing.weights, nothing.freeze_depth) == ("none", 0) and "pip install" in nothing.reason
+
+
+def test_several_rows_a_film_are_for_people_to_decide(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("films").mkdir()
+    for n in range(4):
+        (Path("films") / f"x{n}.png").touch()
+    Path("t.csv").write_text("image,patient,Mass\nx0,1,1\nx0,1,0\nx1,2,0\nx1,2,0\nx2,3,1\nx3,4,0\n")
+    arguments = ["init", "--labels", "t.csv", "--images", "films"]
+    assert run(arguments) == 0
+    said = "2 films stand in several rows, 1 of them with different labels"
+    assert said in " ".join(capfd.readouterr().err.split())
+    assert f"  # rows_per_film: any    # {said};" in Path("job.yaml").read_text()
+    (source,) = load_job("job.yaml").source
+    assert isinstance(source, CsvSource) and source.rows_per_film == "one"
+    assert run(["prepare", "job.yaml"]) == 2
+    assert "2 films stand in more than one row, 1 of them" in " ".join(capfd.readouterr().err.split())
+    _init(capfd, *arguments[1:], "source.rows_per_film=any", "--force")
+    (source,) = load_job("job.yaml").source
+    assert isinstance(source, CsvSource) and source.rows_per_film == "any"

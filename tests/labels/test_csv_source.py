@@ -233,3 +233,46 @@ def test_published_readers_tables_are_read(shared_data: Path) -> None:
     assert len(anyone.frame) == 810
     merged = table.frame.merge(anyone.frame, on="image_id", suffixes=("", "_any"))
     assert (merged["Mass_any"] >= merged["Mass"]).all() and merged["Mass_any"].sum() > merged["Mass"].sum()
+
+
+def test_ids_that_pandas_wrote_as_floats_are_whole_numbers(tmp_path: Path) -> None:
+    table = _table(tmp_path, "image,patient,Mass", "a.png,12.0,1", "b.png,12,0", "c.png,007.00,0")
+    assert table.frame["patient_id"].tolist() == ["12", "12", "007"]
+    assert "2 patient ids end in .0 and are read as whole numbers" in table.notes
+
+
+def test_a_finding_and_no_finding_at_once(tmp_path: Path) -> None:
+    rows = ["image,patient,labels", "a.png,1,Mass", "b.png,2,Mass|No Finding", "c.png,3,normal|Mass"]
+    _refused(
+        tmp_path, r"2 cells of column 'labels' name a finding and no finding at once \(first: row 2 of", *rows
+    )
+    columns = ["image,patient,No Finding,Mass", "a.png,1,1,1", "b.png,2,1,0", "c.png,3,0,1"]
+    note = "column 'No Finding' is 1 in 1 rows that have a finding; the column is not read"
+    assert note in _table(tmp_path, *columns).notes
+
+
+def test_spellings_of_one_finding_in_one_column_are_one(tmp_path: Path) -> None:
+    rows = [
+        "image,patient,labels",
+        "a.png,1,Mass| mass ",
+        "b.png,2,Mass|Pleural Effusion",
+        "c.png,3,MASS|effusion",
+    ]
+    table = _table(tmp_path, *rows)
+    assert table.findings == ("Mass", "Pleural Effusion")
+    assert table.frame[["Mass", "Pleural Effusion"]].to_numpy().tolist() == [[1, 0], [1, 1], [1, 1]]
+    assert (
+        "column 'labels': 'MASS' is 'Mass', 'effusion' is 'Pleural Effusion', 'mass' is 'Mass'" in table.notes
+    )
+
+
+def test_two_columns_of_one_finding_are_refused_until_one_is_named(tmp_path: Path) -> None:
+    rows = ["image,patient,Effusion,Pleural Effusion", "a.png,1,1,0", "b.png,2,0,1"]
+    _refused(tmp_path, "columns 'Effusion' and 'Pleural Effusion' mean the same finding; name", *rows)
+    assert _table(tmp_path, *rows, columns={"findings": ["Effusion"]}).findings == ("Effusion",)
+
+
+def test_accents_may_be_composed_in_the_table_and_not_on_the_disk(tmp_path: Path) -> None:
+    rows = ["datei,patient,Mass", "M\u00fcller/a\u0308.png,1,1"]
+    table = _table(tmp_path, *rows, films=["Mu\u0308ller/\u00e4.png"])
+    assert len(table.frame) == 1 and table.frame["image_id"].tolist() == ["M\u00fcller/a\u0308.png"]

@@ -100,3 +100,12 @@ def test_patients_must_be_known_in_one_way(tmp_path: Path) -> None:
         FolderSource(images=["x"], patient_regex="(.)", patients="t.csv")
     with pytest.raises(ValueError, match="must stand in a group in round brackets"):
         FolderSource(images=["x"], patient_regex="person")
+
+
+def test_ids_of_a_table_of_patients_are_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image,patient\na.png,12.0\nb.png,12\n")
+    table = _table(
+        tmp_path, "films/NORMAL/a.png", "films/MASS/b.png", roots=("films",), patients=str(tmp_path / "p.csv")
+    )
+    assert table.frame["patient_id"].tolist() == ["12", "12"]
+    assert "1 patient ids end in .0 and are read as whole numbers" in table.notes

@@ -153,3 +153,11 @@ def test_real_films_and_drawn_ones(shared_data: Path) -> None:
     )
     assert np.isnan(frame.loc[frame["source"] == "1:phantom", "Hernia"]).all()
     assert frame["given_split"].isna().all()
+
+
+def test_ids_that_nearly_are_one_another_are_counted(tmp_path: Path) -> None:
+    rows = ["a.png,P1,1", "b.png,p01,0", "c.png,7,0", "d.png,007,0", "e.png,8,1", "f.png,P10,0"]
+    notes = build_label_table([_csv(tmp_path / "t", "image,patient,Mass", *rows)], None).notes
+    assert [n.partition(";")[0] for n in notes] == [
+        "4 patient ids differ only by capitals or leading zeros and count as different people"
+    ]

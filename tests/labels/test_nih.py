@@ -267,3 +267,9 @@ def test_a_link_back_up_ends_the_search(tmp_path: Path) -> None:
     (tmp_path / "below" / "00000001_000.png").write_bytes(b"x")
     (tmp_path / "below" / "up").symlink_to(tmp_path)
     assert list(find_films([str(tmp_path)])) == ["00000001_000.png"]
+
+
+def test_a_finding_and_no_finding_at_once_is_refused(tmp_path: Path) -> None:
+    sentence = r"1 cells of column 'Finding Labels' name a finding and no finding at once \(first: row 2 of the table\)"
+    with pytest.raises(InputError, match=sentence):
+        _table(tmp_path, _row("00000006_000.png", patient="6"), _row(labels="No Finding|Mass"))
