@@ -106,7 +106,7 @@ def readers_alone(
     from ray_cxr.report.html import render_page
     from ray_cxr.report.reader_sections import reader_sections
 
-    readings = files.read()
+    readings = files.read(make_labels=False)
     folder = Folder(out or default_out(files.tables[0]))
     check_out(folder)
     result = study_alone(readings, labels, files.options, choices)

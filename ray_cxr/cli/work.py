@@ -59,7 +59,7 @@ def run_evaluate(
     from ray_cxr.evaluate.evaluate import evaluate_run
     from ray_cxr.report.write import write_report
 
-    readings = readers.read() if readers else None  # before the test split is opened
+    readings = readers.read(make_labels=False) if readers else None  # before the test split is opened
     with ConsoleProgress() as progress:
         evaluation = evaluate_run(
             run, dataset, progress.start, progress.advance, choices, raw=raw, with_pictures=with_pictures
@@ -82,10 +82,10 @@ def run_evaluate_files(
     from ray_cxr.evaluate.readers_files import write_consensus
     from ray_cxr.report.write import write_files_report
 
-    readings, made_here = readers.read() if readers else None, False
-    if readers and readings and files.labels is None:
+    made_here = readers is not None and files.labels is None
+    readings = readers.read(make_labels=made_here) if readers else None
+    if readers and readings and made_here:
         check_out(out)
-        made_here = True
         files = replace(
             files, labels=write_consensus(out, readings, readers.options), leave_out_unlabelled=True
         )

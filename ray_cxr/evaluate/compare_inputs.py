@@ -58,8 +58,9 @@ def _run_entry(run: Folder, name: str, split: str) -> Entry:
     scored = read_scored(f"{run.url}/{table}", None)
     config = yaml.safe_load(run.read_bytes("config.yaml"))
     protocol = {"split": split} | {k: metrics[k] for k in _STATED if metrics.get(k) is not None}
-    details = metrics.get("protocol_details") or {}
-    stated = protocol | _split_settings(config) | details
+    # What is a table in itself (films and shares by split) follows from the fingerprint, and would fill the screen.
+    details = {k: v for k, v in (metrics.get("protocol_details") or {}).items() if not isinstance(v, Mapping)}
+    stated = protocol | (details or _split_settings(config))
     return Entry(name, scored, stated, metrics.get("test_openings"), metrics.get("leak"))
 
 
@@ -76,7 +77,7 @@ def _metrics(run: Folder, split: str) -> dict[str, Any]:
 
 
 def _split_settings(config: Any) -> dict[str, Any]:
-    """How the films were dealt out, by dotted setting."""
+    """How the films were dealt out, by dotted setting: for results that hold no `protocol_details`."""
     settings = config.get("split") if isinstance(config, Mapping) else None
     return {f"split.{k}": v for k, v in settings.items()} if isinstance(settings, Mapping) else {}
 

@@ -22,6 +22,7 @@ from ray_cxr.evaluate.joining import overlap
 from ray_cxr.evaluate.label_columns import labelled_findings, labels_of
 from ray_cxr.evaluate.protocol import RULE_FILE
 from ray_cxr.evaluate.readers import Readings, read_readings
+from ray_cxr.evaluate.readers_reference import biased
 from ray_cxr.evaluate.readers_result import (
     ReaderOptions,
     ReaderResult,
@@ -43,8 +44,13 @@ class ReaderFiles:
     tables: tuple[str, ...]
     options: ReaderOptions
 
-    def read(self) -> Readings:
-        """The answers in the tables."""
+    def read(self, *, make_labels: bool) -> Readings:
+        """The answers in the tables. make_labels: whether these readers make the labels of a model's test.
+
+        Raises RefusedError, before anything is opened or written, where they would be measured against labels of their own.
+        """
+        if (make_labels or self.options.reference) and not self.options.leave_one_out:
+            raise biased("these readers")
         return read_readings(self.tables, definitive=self.options.rule.definitive)
 
 

@@ -69,10 +69,7 @@ def references(
     Raises RefusedError where a maker would be measured against labels of his own.
     """
     if makers and not leave_one_out:
-        raise RefusedError(
-            f"{len(makers)} of the {answers.shape[1]} readers made the reference labels, so measuring them against these "
-            "is biased in their favour; drop --no-leave-one-out (each is then held against the others' consensus)."
-        )
+        raise biased(f"{len(makers)} of the {answers.shape[1]} readers")
     out: list[Labels | None] = []
     for reader in range(answers.shape[1]):
         others = [m for m in makers if m != reader]
@@ -81,6 +78,14 @@ def references(
         else:
             out.append(consensus(answers[:, others], findings, rule, definitive).labels if others else None)
     return out
+
+
+def biased(who: str) -> RefusedError:
+    """The refusal to measure readers against labels of their own."""
+    return RefusedError(
+        f"{who} made the reference labels, so measuring them against these is biased in their favour; drop --no-leave-one-out "
+        "(each is then held against the others' consensus)."
+    )
 
 
 def left_out(makers: Sequence[int], readers: int) -> NDArray[np.bool_]:

@@ -105,6 +105,21 @@ def test_labels_that_are_the_readers_own_consensus_are_found_out(
     assert "biased" in refused["error"]
 
 
+def test_what_is_refused_writes_nothing(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    together = (
+        "--predictions",
+        "predictions.csv",
+        "--readers",
+        "readers.csv",
+        "--no-leave-one-out",
+        "--out",
+        "out",
+    )
+    for more in ((), ("--labels", "truth.csv", "--reference-readers", "anna")):
+        assert "these readers made the reference labels" in _answer(capfd, *together, *more, code=3)["error"]
+    assert not Path("out").exists()
+
+
 def test_independent_labels_hold_for_all(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     answer = _answer(
         capfd, "--predictions", "predictions.csv", "--labels", "truth.csv", "--readers", "readers.csv",
