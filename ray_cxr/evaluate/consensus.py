@@ -26,6 +26,10 @@ _TIE: Mapping[str, str] = {
     "negative": "is negative",
     "exclude": "leaves the film out",
 }
+_METHOD: Mapping[str, tuple[str, str]] = {
+    "majority": ("majority of the readers", "no majority"),
+    "unanimous": ("all readers must agree", "any disagreement"),
+}
 _VOTE: Mapping[str, str] = {
     "positive": "counts as a yes",
     "negative": "counts as a no",
@@ -47,10 +51,8 @@ class Rule:
 
     def sentence(self) -> str:
         """The rule, as a report states it."""
-        apart = "no majority" if self.method == "majority" else "any disagreement"
-        parts = [
-            f"{self.method} of the readers; {apart} {_TIE[self.ties]}; an uncertain answer {_VOTE[self.uncertain]}"
-        ]
+        votes, apart = _METHOD[self.method]
+        parts = [f"{votes}; {apart} {_TIE[self.ties]}; an uncertain answer {_VOTE[self.uncertain]}"]
         if self.definitive:
             tests = ", ".join(f"{column} for {finding}" for finding, column in self.definitive.items())
             parts.append(f"a definitive test overrides the readers where there is one ({tests})")

@@ -268,8 +268,8 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
     roc, recall = model_curves(study.finding, labels, scores, area, precision)
     names = result.names
     points = Table(
-        f"{study.finding}: sensitivity and specificity; the model at that specificity",
-        ["Reader", "Films", "Sens.", "Spec.", "Model", "Model − reader"],
+        f"{study.finding}: the model at the specificity of each reader",
+        ["Reader", "Sens.", "Spec.", "Model", "Model − reader", "Films"],
         [_reader_row(names, reader) for reader in study.readers],
     )
     precisions = Table(
@@ -289,8 +289,8 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
 
 def _reader_row(names: Sequence[str], reader: Beside) -> list[str]:
     return [
-        names[reader.reader], f"{reader.films:,}", _percent(reader.sensitivity), _percent(reader.specificity),
-        _percent(reader.model_sensitivity), _signed(reader.difference),
+        names[reader.reader], _percent(reader.sensitivity), _percent(reader.specificity),
+        _percent(reader.model_sensitivity), _signed(reader.difference), f"{reader.films:,}",
     ]  # fmt: skip
 
 
