@@ -33,7 +33,9 @@ NAN = float("nan")
 
 def _dataset(fingerprint: str = FINGERPRINT) -> Dataset:
     index = pd.DataFrame({"image_id": ["i0", "i1", "i2", "i3"], "patient_id": ["p0", "p0", "p1", "p2"]})
-    manifest = {"fingerprint": fingerprint, "protocol": "sampled", "findings": ["Mass", "Edema"]}
+    manifest = {
+        "fingerprint": fingerprint, "protocol": "sampled", "findings": ["Mass", "Edema"], "leak_check": {"clean": True},
+    }  # fmt: skip
     return Dataset(Folder("memory://no-data-set"), manifest, index)
 
 
@@ -173,4 +175,5 @@ def test_metrics_say_of_what_they_are() -> None:
         "sampled",
         FINGERPRINT,
     )
+    assert metrics["leak"] == {"clean": True}
     assert metrics["auroc"] == {"Mass": 0.5, "Edema": None} and metrics["mean_auroc"] == 0.5
