@@ -146,14 +146,14 @@ def _pair_table(result: ReaderResult) -> HeatTable:
 def consensus_section(result: ReaderResult) -> Section:
     """What the labels of the consensus rest on, and where they differ from labels that were given."""
     chosen = [result.names[n] for n in result.consensus_of]
-    of = f"Of {', '.join(chosen)}: " if len(chosen) < len(result.names) else ""
+    of = f"of {', '.join(chosen)}: " if len(chosen) < len(result.names) else ""
     definitive = any(c["definitive"] for c in result.consensus.values())
     names = {
         "unanimous": "All agree", "split": "Majority", "tie": "Tie", "single": "One vote",
         "uncertain": "Uncertain only", "unread": "Unread",
     } | ({"definitive": "Definitive test"} if definitive else {})  # fmt: skip
     blocks: list[Block] = [
-        Text(f"{of}{result.options.rule.sentence()}."),
+        Text(f"Rule: {of}{result.options.rule.sentence()}."),
         Table(
             "What the consensus rests on (films)",
             ["Finding", *names.values()],
@@ -269,7 +269,7 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
     names = result.names
     points = Table(
         f"{study.finding}: the model at the specificity of each reader",
-        ["Reader", "Sens.", "Spec.", "Model", "Model − reader", "Films"],
+        ["Reader", "Model − reader", "Sens.", "Spec.", "Model", "Films"],
         [_reader_row(names, reader) for reader in study.readers],
     )
     precisions = Table(
@@ -289,8 +289,8 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
 
 def _reader_row(names: Sequence[str], reader: Beside) -> list[str]:
     return [
-        names[reader.reader], _percent(reader.sensitivity), _percent(reader.specificity),
-        _percent(reader.model_sensitivity), _signed(reader.difference), f"{reader.films:,}",
+        names[reader.reader], _signed(reader.difference), _percent(reader.sensitivity), _percent(reader.specificity),
+        _percent(reader.model_sensitivity), f"{reader.films:,}",
     ]  # fmt: skip
 
 
