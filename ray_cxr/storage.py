@@ -33,6 +33,17 @@ def in_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
 
 
+def why_not_written(target: str, error: OSError) -> str:
+    """Why a local file cannot be written, in a few words that name what stands in its way."""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        for place in Path(target).parents:
+            if place.exists() and not place.is_dir():
+                return f"{place} is a file"
+    if error.errno == errno.EISDIR:
+        return f"{target} is a directory"
+    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+
+
 class Folder:
     """A folder at a local path or URL. Pickles as its URL, so it can be sent to workers."""
 
@@ -44,6 +55,11 @@ class Folder:
         except (ImportError, ValueError) as error:
             raise InputError(
                 f"folder {text!r} cannot be opened: {error}; use a local path or a known URL."
+            ) from None
+        except OSError as error:  # some connect at once: ftp, sftp
+            raise InputError(
+                f"folder {text!r} cannot be reached ({error.strerror or error}); check its address, and the keys and "
+                "rights for it."
             ) from None
         self.is_local = isinstance(self.fs, LocalFileSystem)
         self.in_this_process = isinstance(self.fs, MemoryFileSystem)
@@ -119,7 +135,7 @@ class Folder:
                     self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
                     self.fs.pipe_file(target, data)
         except OSError as error:
-            reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+            reason = why_not_written(target, error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 reason += f": {in_bytes(len(data))} needed, {in_bytes(self.free_bytes() or 0)} free"
             raise InputError(

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import socket
 import stat
 import uuid
 from collections.abc import Iterator
@@ -125,6 +126,25 @@ def test_root_of_a_store_stays_in_the_store() -> None:
 def test_unknown_scheme_is_refused(url: str) -> None:
     with pytest.raises(InputError, match=r"cannot be opened: .*use a local path or a known URL"):
         Folder(url)
+
+
+def test_url_whose_host_is_not_found_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", unknown)
+    with pytest.raises(InputError, match=r"'ftp://x' cannot be reached \(Name or service not known\); check"):
+        Folder("ftp://x")
+
+
+def test_what_stands_in_the_way_of_a_write_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "below").mkdir()
+    for place in ("file", "file/deeper"):
+        with pytest.raises(InputError, match=rf"cannot be written \({tmp_path}/file is a file\)"):
+            Folder(tmp_path / place).check_writable()
+    with pytest.raises(InputError, match=rf"\({tmp_path}/below is a directory\)"):
+        Folder(tmp_path).write_bytes("below", b"x")
 
 
 def test_interrupted_write_leaves_the_file_before_and_nothing_else(

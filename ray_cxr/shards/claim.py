@@ -5,11 +5,12 @@ Reads: the directory's names and the manifest that may lie there. Writes: `prepa
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.shards.lock import Held, locked
 from ray_cxr.shards.progress import Progress
 from ray_cxr.shards.settings import Preparation
@@ -21,8 +22,9 @@ BEGUN = "preparing.json"
 
 @contextmanager
 def claimed(dataset: Folder, job: Preparation, progress: Progress) -> Iterator[Held]:
-    """Makes sure that nothing but a data set of ours is written over, by nobody else now, and says what is replaced.
+    """Makes sure that nothing but a data set of ours is written over, and by nobody else now.
 
+    A preparation that is refused leaves no trace of its own where it made nothing.
     Raises InputError (not ours), RefusedError (another preparation is at work there).
     """
     _refuse_place_of_films(dataset, job)
@@ -31,15 +33,32 @@ def claimed(dataset: Folder, job: Preparation, progress: Progress) -> Iterator[H
         raise InputError(
             f"dataset: {dataset.url} holds something that is no data set of ray-cxr; give a new or empty directory."
         )
-    with locked(dataset, BEGUN, progress.say) as held:
-        dataset.remove_unfinished()
-        changed = _changed_settings(dataset, job) if "manifest.json" in names else []
-        if changed:
-            progress.say(
-                f"the data set there was made with other settings ({', '.join(changed)}) and will be replaced; "
-                "runs that were trained on it can then not be evaluated any more"
-            )
-        yield held
+    was_there = dataset.exists()
+    try:
+        with locked(dataset, BEGUN, progress.say, lambda: _is_begun(dataset)) as held:
+            dataset.remove_unfinished()
+            yield held
+    except RayCxrError:
+        if dataset.is_local and not was_there:
+            with suppress(OSError):  # not empty: there is something to go on from
+                os.rmdir(dataset.path)
+        raise
+
+
+def _is_begun(dataset: Folder) -> bool:
+    """Whether there is a part of a data set, and not the whole of one."""
+    names = set(dataset.names()) - {BEGUN}
+    return bool(names) and "manifest.json" not in names
+
+
+def tell_replacement(dataset: Folder, job: Preparation, progress: Progress) -> None:
+    """Says which settings of the data set that is there are others, since it is about to be replaced."""
+    changed = _changed_settings(dataset, job) if dataset.exists("manifest.json") else []
+    if changed:
+        progress.say(
+            f"the data set there was made with other settings ({', '.join(changed)}) and will be replaced; "
+            "runs that were trained on it can then not be evaluated any more"
+        )
 
 
 def _refuse_place_of_films(dataset: Folder, job: Preparation) -> None:

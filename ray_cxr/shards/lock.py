@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
-from ray_cxr.errors import InputError, RefusedError
-from ray_cxr.storage import Folder
+from ray_cxr.errors import InputError, RayCxrError, RefusedError
+from ray_cxr.storage import Folder, why_not_written
 
 BEAT_S = 20.0
 """An owner renews its marker so often."""
@@ -74,10 +74,13 @@ class Held:
 
 
 @contextmanager
-def locked(folder: Folder, name: str, say: Callable[[str], None]) -> Iterator[Held]:
+def locked(
+    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool] = lambda: True
+) -> Iterator[Held]:
     """Holds the lock `name` of a folder. RefusedError where another does; says so where one is taken over.
 
-    The file is removed at the end, and stays, without an owner, where the block raises.
+    The file is removed at the end. Where the block raises a RayCxrError, nothing was interrupted: the file stays
+    without an owner if `stays` says so, and is removed otherwise. It stays after any other error.
     """
     if folder.is_local:
         handle = _lock_file(folder, name, say)
@@ -85,11 +88,21 @@ def locked(folder: Folder, name: str, say: Callable[[str], None]) -> Iterator[He
             try:
                 yield Held()
                 os.unlink(folder.full(name))
+            except RayCxrError:
+                _release(handle, folder.full(name), stays())
+                raise
             finally:
                 os.close(handle)
             return
-    with _marked(folder, name, say) as held:
+    with _marked(folder, name, say, stays) as held:
         yield held
+
+
+def _release(handle: int, path: str, stays: bool) -> None:
+    if stays:
+        os.ftruncate(handle, 0)  # needs no room, which may be what the block lacked
+    else:
+        os.unlink(path)
 
 
 def _busy(folder: Folder, owner: Owner | None) -> RefusedError:
@@ -108,7 +121,7 @@ def _lock_file(folder: Folder, name: str, say: Callable[[str], None]) -> int | N
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise InputError(
-                f"dataset: {path} cannot be written ({error.strerror}); make room or rights there, or give another place."
+                f"dataset: {path} cannot be written ({why_not_written(path, error)}); make room or rights there, or give another place."
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -146,7 +159,9 @@ def _owner(data: bytes) -> Owner | None:
 
 
 @contextmanager
-def _marked(folder: Folder, name: str, say: Callable[[str], None]) -> Iterator[Held]:
+def _marked(
+    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool]
+) -> Iterator[Held]:
     marker = _Marker(folder, name)
     marker.take(say)
     beating = threading.Thread(target=marker.beat, daemon=True)
@@ -156,6 +171,12 @@ def _marked(folder: Folder, name: str, say: Callable[[str], None]) -> Iterator[H
         marker.end()
         if not marker.lost:
             folder.remove(name)
+    except RayCxrError:
+        marker.end()
+        beating.join()
+        if not marker.lost and not stays():
+            folder.remove(name)
+        raise
     finally:
         marker.end()
         beating.join()

@@ -26,7 +26,7 @@ from ray_cxr.films.read import reason_kind
 from ray_cxr.films.store import join_facts, kept_parts, make_parts, remove_other_parts
 from ray_cxr.labels.settings import Source
 from ray_cxr.labels.table import LabelTable, build_label_table
-from ray_cxr.shards.claim import claimed, settings_of
+from ray_cxr.shards.claim import claimed, settings_of, tell_replacement
 from ray_cxr.shards.forecast import forecast, refuse_too_little_space
 from ray_cxr.shards.index import index_columns, place_films, split_films
 from ray_cxr.shards.layout import ShardTask, name_by_content, shard_tasks
@@ -70,6 +70,8 @@ def prepare(job: Preparation, progress: Progress) -> dict[str, Any]:
         parts = part_tasks(table.frame, job.shards.image_px, job.shards.codec)
         films, film_counts = _films(table, parts, job, lists, dataset, crew, progress)
         index, leaks, notes = _split(films, table.findings, job, lists)
+        if not film_counts["decoded"]:  # else it was said before they were
+            tell_replacement(dataset, job, progress)
         index = place_films(index, job)
         index["shard"] = name_by_content(index, job.shards.codec, job.shards.rows_per_group)
         shards = shard_tasks(index)
@@ -135,6 +137,7 @@ def _films(
     if todo:
         # Nobody should decode for hours and then hear that the split is impossible, or leaks.
         _split(table.frame, table.findings, job, lists)
+        tell_replacement(dataset, job, progress)
         facts |= _make_films(todo, len(table.frame), job, dataset, crew, progress)
     films = pd.concat([table.frame, join_facts(parts, facts).drop(columns="image_id")], axis=1)
     _write_parquet(dataset, "refused.parquet", _refused(films))

@@ -54,6 +54,16 @@ def test_lock_is_removed_at_the_end_and_stays_without_owner_after_an_error(
     assert not folder.exists(NAME)
 
 
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_refusal_leaves_no_owner(place: str, tmp_path: Path, memory: Folder, silent: Silent) -> None:
+    folder = Folder(tmp_path) if place == "local" else memory
+    for stays in (True, False):
+        with pytest.raises(InputError), locked(folder, NAME, silent.say, lambda stays=stays: stays):
+            raise InputError("no")
+        assert folder.exists(NAME) == stays
+    assert not silent.lines, "the second did not go on from an interrupted one"
+
+
 def test_local_lock_of_a_killed_process_is_free(tmp_path: Path, silent: Silent) -> None:
     code = f"""if True:
         import os, signal
@@ -151,7 +161,7 @@ def test_disk_without_locks_gets_a_marker(
 def test_place_that_cannot_be_written_is_told(tmp_path: Path, silent: Silent) -> None:
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(InputError, match="cannot be written"),
+        pytest.raises(InputError, match=r"cannot be written \(.*/file is a file\)"),
         locked(Folder(tmp_path / "file/x"), NAME, silent.say),
     ):
         pass

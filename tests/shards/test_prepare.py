@@ -80,8 +80,9 @@ def test_nothing_to_do_does_nothing(nih_job: Callable[..., Job], copy: Path) -> 
 
 def test_another_size_or_codec_decodes(nih_job: Callable[..., Job], copy: Path) -> None:
     for change in ("shards.image_px=64", "shards.codec=png"):
-        manifest = prepare(nih_job(f"dataset={copy}", change), Silent())
+        manifest = prepare(nih_job(f"dataset={copy}", change), said := Silent())
         assert manifest["films"] == {"decoded": 796, "kept": 0}, change
+        assert sum("other settings (shards) and will be replaced" in line for line in said.lines) == 1
     assert len(open_dataset(str(copy), ("train", "validation", "test")).index) == 796
 
 
@@ -237,6 +238,7 @@ def test_a_damaged_film_is_refused_and_the_rest_goes_on(
     assert not (tmp_path / "dataset/manifest.json").exists()
     assert len(pd.read_parquet(tmp_path / "dataset/refused.parquet")) == 1
     manifest = prepare(load_job(None, [*overrides, "source.max_refused=0.05"]), silent)
+    assert not any("did not end" in line for line in silent.lines), "it was refused, not interrupted"
     assert manifest["refused"] == {
         "count": 1,
         "reasons": {"damaged: it is cut short, or a checksum is wrong": 1},
@@ -277,7 +279,13 @@ def test_a_refused_preparation_leaves_the_data_set_that_was_there(
     with pytest.raises(InputError, match="ask for less"):
         prepare(nih_job(f"dataset={copy}", "split.test=796"), silent)
     assert len(open_dataset(str(copy), ("train", "validation", "test")).index) == 796
-    assert any("split) and will be replaced" in line for line in silent.lines)
+    assert not any("will be replaced" in line for line in silent.lines), "nothing was going to be"
+    assert not (copy / "preparing.json").exists(), "the data set is whole: there is nothing to go on from"
+    prepare(nih_job(f"dataset={copy}", "split.test=80"), silent)
+    assert [line for line in silent.lines if "will be replaced" in line or "going on" in line] == [
+        "the data set there was made with other settings (split) and will be replaced; "
+        "runs that were trained on it can then not be evaluated any more"
+    ]
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"manifest_sha256": "x"}', "no json"])
@@ -315,7 +323,7 @@ def test_an_impossible_split_is_told_before_a_film_is_decoded(
 ) -> None:
     with pytest.raises(InputError, match=r"split\.test"):
         prepare(nih_job(f"dataset={tmp_path / 'dataset'}", "split.test=100000"), silent)
-    assert not list((tmp_path / "dataset").rglob("part-*"))
+    assert not (tmp_path / "dataset").exists()
 
 
 def test_refused_films_of_many_kinds_are_counted_by_reason(
