@@ -29,3 +29,12 @@ class RefusedError(RayCxrError):
     """Refused for safety: a patient leak, another protocol, an unknown checkpoint (exit code 3)."""
 
     exit_code = 3
+
+
+def reason_of(error: Exception) -> str:
+    """Why, in a few words for a message: what the system says without its number, or the error's first line."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not {error.encoding.upper()} text"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]

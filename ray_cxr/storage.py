@@ -20,7 +20,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 
 _UNFINISHED = ".writing-"
 
@@ -41,7 +41,7 @@ def why_not_written(target: str, error: OSError) -> str:
                 return f"{place} is a file"
     if error.errno == errno.EISDIR:
         return f"{target} is a directory"
-    return error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
+    return reason_of(error)
 
 
 class Folder:
@@ -58,7 +58,7 @@ class Folder:
             ) from None
         except OSError as error:  # some connect at once: ftp, sftp
             raise InputError(
-                f"folder {text!r} cannot be reached ({error.strerror or error}); check its address, and the keys and "
+                f"folder {text!r} cannot be reached ({reason_of(error)}); check its address, and the keys and "
                 "rights for it."
             ) from None
         self.is_local = isinstance(self.fs, LocalFileSystem)
@@ -109,9 +109,8 @@ class Folder:
         except Exception as error:
             if self.is_local or self.in_this_process:
                 raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{self} cannot be reached ({reason}); check its address, and the keys and rights for it."
+                f"{self} cannot be reached ({reason_of(error)}); check its address, and the keys and rights for it."
             ) from None
 
     def read_bytes(self, name: str) -> bytes:

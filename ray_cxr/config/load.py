@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -46,7 +46,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"job file {str(path)!r} does not exist; give the path of a YAML job file."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"job file {str(path)!r} cannot be read as UTF-8 text: {error}.") from None
+        raise InputError(
+            f"job file {str(path)!r} cannot be read as UTF-8 text ({reason_of(error)})."
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -148,7 +150,9 @@ def _sentence(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if kind == "value_error":
         return dotted, f"{dotted}: {message}." if dotted else f"{message}."
-    return dotted, f"{dotted}: got {error['input']!r}, but {message[0].lower()}{message[1:]}."
+    quoted = kind == "string_type" and isinstance(error["input"], bool)
+    hint = "; YAML reads on, off, yes and no as that, so put quotes around the word" if quoted else ""
+    return dotted, f"{dotted}: got {error['input']!r}, but {message[0].lower()}{message[1:]}{hint}."
 
 
 def _unknown(cls: type[BaseModel], model: type[BaseModel], names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 from ray_cxr.torch_compat import timm
 
 _MISFITS = (RuntimeError, AssertionError, ValueError, TypeError)
@@ -100,7 +100,7 @@ def image_error(backbone: str, network: nn.Module, image_px: int) -> str | None:
         try:
             network = make_network(backbone, 1, image_px).to(_device(network))
         except _MISFITS as error:
-            return _first_line(error)
+            return reason_of(error).rstrip(".")
     return _refusal(network, image_px)
 
 
@@ -112,16 +112,12 @@ def _refusal(network: nn.Module, image_px: int) -> str | None:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, 3, image_px, image_px, device=_device(network)))
     except _MISFITS as error:
-        return _first_line(error)
+        return reason_of(error).rstrip(".")
     return None
 
 
 def _device(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def make_network(backbone: str, outputs: int, image_px: int) -> nn.Module:
@@ -156,7 +152,10 @@ def _create(backbone: str, findings: int, image_px: int) -> nn.Module:
         network = make_network(backbone, findings, image_px)
         reason = _refusal(network, image_px)
     except _MISFITS as error:
-        network, reason = make_network(backbone, findings, own_image_px(backbone)), _first_line(error)
+        network, reason = (
+            make_network(backbone, findings, own_image_px(backbone)),
+            reason_of(error).rstrip("."),
+        )
     if reason is not None:
         sizes = " or ".join(map(str, _sizes_near(backbone, network, image_px)))
         raise InputError(

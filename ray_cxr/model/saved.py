@@ -14,7 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.errors import InputError, RefusedError, reason_of
 from ray_cxr.model.build import ChestModel, Normalisation, build_model
 from ray_cxr.storage import Folder
 
@@ -60,7 +60,7 @@ def load_model(folder: Folder) -> tuple[ChestModel, ModelCard]:
         model.network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise RefusedError(
-            f"{folder}: the weights do not fit {card.backbone} ({str(error).splitlines()[0]})."
+            f"{folder}: the weights do not fit {card.backbone} ({reason_of(error)})."
         ) from None
     model.eval()
     return model, card
@@ -99,4 +99,4 @@ def _read_card(folder: Folder) -> tuple[ModelCard, str]:
             f"{folder} holds no trained model (no model.json); give the `out` of a training."
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RefusedError(f"{folder}/model.json cannot be used ({error}); train again.") from None
+        raise RefusedError(f"{folder}/model.json cannot be used ({reason_of(error)}); train again.") from None

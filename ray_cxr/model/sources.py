@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.errors import InputError, RefusedError, reason_of
 from ray_cxr.model.saved import ModelCard, read_saved
 from ray_cxr.storage import Folder
 from ray_cxr.torch_compat import timm
@@ -79,8 +79,7 @@ def _read_tensors(data: bytes, name: str, path: str) -> dict[str, Tensor]:
             "save its state dict as safetensors."
         ) from None
     except Exception as error:  # noqa: BLE001  bytes that are no pickle, read as one, fail in any way
-        reason = (str(error).splitlines() or ["damaged"])[0]
-        raise InputError(f"model.weights: {path!r} cannot be read as weights ({reason}).") from None
+        raise InputError(f"model.weights: {path!r} cannot be read as weights ({reason_of(error)}).") from None
     return _state_dict(loaded, path)
 
 
@@ -131,7 +130,7 @@ def _imagenet_file(backbone: str) -> str:
             huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
         return huggingface_hub.hf_hub_download(repository, name, etag_timeout=_HUB_TIMEOUT_S)
     except Exception as error:  # noqa: BLE001  a network can fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0].rstrip(".")
+        reason = reason_of(error).partition(". ")[0].rstrip(".")
         raise InputError(
             f"model.weights: imagenet needs {repository} from {huggingface_hub.constants.ENDPOINT}, which cannot be had "
             f"from here ({reason}); where there is a network, run `hf download {repository} {name} --local-dir DIR` and "

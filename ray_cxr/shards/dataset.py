@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ray_cxr.axes import Labels, Rows
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.settings import Codec
 from ray_cxr.shards.manifest import fingerprint, manifest_hash, sha256
 from ray_cxr.splits.leak import check_leaks, leak_warning, refuse_leak
@@ -83,8 +83,9 @@ def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
         refuse_leak(check_leaks(index, manifest["leak_check"]["allowed"]))
         found = fingerprint(index, manifest["findings"], manifest["films_fingerprint"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"dataset: {folder} cannot be read ({reason}); prepare it again.") from None
+        raise InputError(
+            f"dataset: {folder} cannot be read ({reason_of(error)}); prepare it again."
+        ) from None
     if found != manifest["fingerprint"]:
         raise InputError(
             f"dataset: index.parquet of {folder} is not the one that its manifest describes (films, labels or split "

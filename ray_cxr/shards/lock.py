@@ -196,6 +196,7 @@ class _Marker:
         return self._taken or time.monotonic() - self._written > STALE_S
 
     def take(self, say: Callable[[str], None]) -> None:
+        """Writes the marker and looks whether it stayed. Raises RefusedError where another is at work."""
         there = self._read()
         before = _owner(json.dumps(there).encode())
         if before:

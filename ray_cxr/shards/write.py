@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.errors import InputError, RayCxrError, reason_of
 from ray_cxr.films.crew import Crew
 from ray_cxr.films.store import parquet_bytes
 from ray_cxr.shards.layout import ShardTask
@@ -87,5 +87,5 @@ def _read_part(store: Folder, part: str) -> pa.Table:
             return pq.read_table(file, columns=_COLUMNS, use_threads=False, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
-            f"dataset: {store}/{part} is damaged ({str(error).splitlines()[0]}); remove it and prepare again."
+            f"dataset: {store}/{part} is damaged ({reason_of(error)}); remove it and prepare again."
         ) from None

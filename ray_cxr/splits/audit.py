@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.read import SUFFIXES, FilmRefused, read_film
 from ray_cxr.splits.lists import read_film_list
 
@@ -131,9 +131,7 @@ def patients_by_table(path: str) -> Callable[[str], str]:
     try:
         table = pd.read_csv(path, dtype=str)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"--patients: {path!r} cannot be read as CSV ({str(error).splitlines()[0]})."
-        ) from None
+        raise InputError(f"--patients: {path!r} cannot be read as CSV ({reason_of(error)}).") from None
     columns = next((c for c in _TABLE_COLUMNS if set(c) <= set(table.columns)), None)
     if columns is None:
         raise InputError(

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.read import SUFFIXES
 from ray_cxr.splits.settings import ListedSet, SplitSettings
 
@@ -29,7 +29,7 @@ def read_list(setting: str, path: Path) -> list[str]:
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise InputError(
-            f"{setting}: {str(path)!r} is neither a folder nor a readable list of films ({error})."
+            f"{setting}: {str(path)!r} is neither a folder nor a readable list of films ({reason_of(error)})."
         ) from None
     cells = (line.split(",")[0].strip().strip('"') for line in text.splitlines())
     return [cell.replace("\\", "/") for cell in cells if cell]

@@ -103,6 +103,7 @@ class _Cut:
         self.rows, self.health = 0, health
 
     def take(self, rows: int) -> pa.Table:
+        """The next `rows` rows. RayCxrError where the reader ends before."""
         while self.rows < rows:
             table = next(self.tables, None)
             if table is None:

@@ -76,6 +76,11 @@ def test_unknown_key_of_an_override_is_refused_too(refusal) -> None:  # type: ig
         ("model: {freeze_depth: -1}",
          "model.freeze_depth: got -1, but input should be greater than or equal to 0, or input should be 'head'."),
         ("findings: Mass", "findings: got 'Mass', but input should be a valid list."),
+        (
+            "dataset: off",
+            "dataset: got False, but input should be a valid string; YAML reads on, off, yes and no as that, so put "
+            "quotes around the word.",
+        ),
         ("source: {kind: ct}", "source.0.kind: got 'ct', but allowed are 'phantom', 'nih', 'csv', 'folder'."),
         ("source: {patients: 5}", "source.0: the key `kind`, which says what this is, is missing."),
     ],

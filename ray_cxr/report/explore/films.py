@@ -95,6 +95,7 @@ class PreparedFilms:
         return self._layout.rows[np.argsort(place, kind="stable")]
 
     def read(self, rows: Rows) -> Iterator[Film]:
+        """The films of these rows of the index, in the order that they are stored in."""
         layout = self._layout
         at = {row: position for position, row in enumerate(layout.rows.tolist())}
         positions = np.sort(np.array([at[row] for row in rows.tolist()], np.int64))
