@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import psutil
 
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, RayCxrError
 
 _ENVIRONMENT = {
@@ -38,7 +39,7 @@ def ray_session(workers: int) -> Iterator[None]:
         yield
         return
     room = int(psutil.virtual_memory().available * 0.2)
-    start_ray(cpus=max(os.cpu_count() or 1, workers + 1), store_bytes=min(_LARGEST_STORE, room))
+    start_ray(cpus=max(usable_cores(), workers + 1), store_bytes=min(_LARGEST_STORE, room))
     try:
         yield
     finally:

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -21,6 +20,7 @@ import typer
 from ray_cxr import __version__
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import output
+from ray_cxr.cores import usable_cores
 
 State = Literal["ok", "note", "missing"]
 _SHM = "/dev/shm"  # noqa: S108  looked at, not written to
@@ -142,10 +142,7 @@ def _weights() -> Finding:
 
 
 def _machine() -> Finding:
-    cores, memory = (
-        len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
-        psutil.virtual_memory(),
-    )
+    cores, memory = usable_cores(), psutil.virtual_memory()
     what = f"{cores} CPUs, {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB memory free"
     if memory.available < 4 * 2**30:
         return Finding("machine", "note", what, "training wants about 2 GiB a worker: use fewer workers")

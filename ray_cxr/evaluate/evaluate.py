@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 import yaml
 
 from ray_cxr.axes import Rows, Scores
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.evaluate.figures import Choices, Measured, measure
 from ray_cxr.evaluate.inputs import Scored, scored_from_index
@@ -81,7 +81,7 @@ def evaluate_run(
         )
     findings = check_findings(dataset, card.findings)
     settings = StreamSettings(image_px=card.image_px, augmentation="none", batch_size=_SCORING_BATCH)
-    threads = os.cpu_count() or 1
+    threads = usable_cores()
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     stream = Stream.open(dataset, "test", settings, seed=0, threads=threads)

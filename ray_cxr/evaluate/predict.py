@@ -6,7 +6,6 @@ Reads: PNG and JPEG files, and `best/`. Writes: a Parquet or CSV table, a row pe
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +16,7 @@ import pandas as pd
 import torch
 
 from ray_cxr.axes import Pixels
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
 from ray_cxr.films.read import MAX_BYTES, SUFFIXES, FilmRefused, read_film, resize_square
 from ray_cxr.model.build import ChestModel
@@ -92,7 +92,7 @@ def _score(
 ) -> pd.DataFrame:  # fmt: skip
     scores = np.full((len(films), len(card.findings)), np.nan)
     reasons = [""] * len(films)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(usable_cores()) as pool, torch.inference_mode():
         for first in range(0, len(films), _BATCH):
             chunk = films[first : first + _BATCH]
             loaded = list(pool.map(lambda film: _load(film[1], card), chunk))

@@ -6,13 +6,13 @@ uses every core of a cluster. The results are the same.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, TypeVar
 
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import RayCxrError
 from ray_cxr.ray_session import ray_session
 
@@ -55,7 +55,7 @@ class Crew(AbstractContextManager["Crew"]):
 
 
 def _by_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         for ended in as_completed([pool.submit(function, task) for task in tasks]):
             yield ended.result()

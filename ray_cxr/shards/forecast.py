@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ray_cxr.console import duration
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
 from ray_cxr.films.estimate import sample_cost
 from ray_cxr.films.parts import PartTask
@@ -26,7 +26,7 @@ class Forecast:
 
     def sentence(self, free_bytes: int | None, *, cluster: bool) -> str:
         """For a person: what is to be done, how long it takes, how much of the disk."""
-        cores = os.cpu_count() or 1
+        cores = usable_cores()
         time = (
             f"{duration(self.core_s)} of one core, shared by the cluster"
             if cluster

@@ -19,6 +19,7 @@ import pyarrow
 import pyarrow as pa
 
 from ray_cxr import __version__
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
 from ray_cxr.films.crew import Crew
 from ray_cxr.films.parts import FILMS_PER_PART, PartTask, part_tasks
@@ -123,7 +124,7 @@ def _by_ray(job: Preparation, dataset: Folder, core_s: float) -> bool:
     """Whether so much work is for Ray. A cluster is there to be used; this machine alone does little work at once."""
     if dataset.in_this_process or job.shards.engine != "auto":
         return job.shards.engine == "ray"
-    return bool(os.environ.get("RAY_ADDRESS")) or core_s / (os.cpu_count() or 1) > _WORTH_RAY_S
+    return bool(os.environ.get("RAY_ADDRESS")) or core_s / usable_cores() > _WORTH_RAY_S
 
 
 def _films(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.read import SUFFIXES, FilmRefused, read_film
 from ray_cxr.splits.lists import read_film_list
@@ -160,7 +160,7 @@ def _read_set(
     patients = {f.name: patient_of(f.name) for f in files}
     hashes: dict[str, str] = {}
     thumbnails, names, unreadable = [], [], 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         for file, (sha256, thumbnail) in zip(files, pool.map(_look, files), strict=True):
             hashes[file.name] = sha256
             if thumbnail is None:

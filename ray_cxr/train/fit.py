@@ -5,13 +5,13 @@ Reads and writes what `loop` does.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.sources import NAMED_WEIGHTS
@@ -74,7 +74,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
                 "train.gpu: got true, but this machine has no usable GPU; use train.gpu=auto or false."
             )
         device = torch.device("cuda" if gpu else "cpu")
-        train(recipe, Worker(device=device, threads=os.cpu_count() or 1, report=show))
+        train(recipe, Worker(device=device, threads=usable_cores(), report=show))
         return resumed
     from ray_cxr.train.ray_trainer import fit_with_ray
 

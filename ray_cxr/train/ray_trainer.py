@@ -6,7 +6,6 @@ controller's poll: rank 0 writes them itself, and a training that is started aga
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
+from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
@@ -86,7 +86,7 @@ def _threads(workers: int) -> int:
     """Cores per worker on a single machine. Ray would set one, whatever is free."""
     nodes = max(1, len([n for n in ray.nodes() if n["Alive"]]))
     workers_per_node = -(-workers // nodes)
-    return max(1, (os.cpu_count() or 1) // workers_per_node)
+    return max(1, usable_cores() // workers_per_node)
 
 
 def _wants_gpu(recipe: Recipe) -> bool:

@@ -51,7 +51,7 @@ def test_folds_keep_patients_together_and_spread_rare_findings(
 def test_plan_goes_fold_by_fold(modules: tuple[ModuleType, ModuleType]) -> None:
     films = _films()
     singles = modules[0].most_positives(films, ["Hernia", "Mass"])
-    works = list(modules[0].plan(singles, 2, ["reference", "only Mass"]))
+    works = list(modules[0].plan(singles, [0, 1], ["reference", "only Mass"]))
     assert singles == ["Mass", "Hernia"]
     assert [w.name for w in works] == ["reference-0", "only Mass-0", "reference-1", "only Mass-1"]
     assert works[1].changes == ["findings=[Mass]"]

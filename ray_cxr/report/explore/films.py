@@ -5,7 +5,6 @@ Reads: the films themselves where nothing is prepared yet, else the shards. Give
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ray_cxr.axes import Pixels, Rows
+from ray_cxr.cores import usable_cores
 from ray_cxr.films.codec import decode
 from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import FilmRefused, read_file, read_film, reason_kind, resize_square
@@ -64,7 +64,7 @@ class UnpreparedFilms:
         return np.random.default_rng(seed).permutation(rows)
 
     def read(self, rows: Rows) -> Iterator[Film]:
-        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="films") as pool:
+        with ThreadPoolExecutor(usable_cores(), thread_name_prefix="films") as pool:
             for some in _batches(rows.tolist(), _FILMS_AT_ONCE):
                 yield from pool.map(self._read, some)
 
