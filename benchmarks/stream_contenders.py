@@ -1,4 +1,4 @@
-"""What is measured: each contender gives the sizes of its batches, films decoded and augmented to 224 px.
+"""What is measured: each contender gives, for each epoch, the sizes of its batches, films decoded and augmented to 224 px.
 
 All take a film through the same augmentation. The loaders of published repositories do it with Pillow and torchvision;
 the others with the one warp and look-up table of `ray_cxr.stream.augment`, so that only the way of the data differs.
@@ -6,28 +6,45 @@ the others with the one warp and look-up table of `ray_cxr.stream.augment`, so t
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image
-from stream_films import prepared, published
+from stream_films import PREPARED_PX, prepared, published
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from ray_cxr.stream.augment import augment, draw_augmentation
+from ray_cxr.films.codec import decode
+from ray_cxr.shards.dataset import open_dataset
+from ray_cxr.stream.augment import Warps, draw_augmentation, warp, warps
+from ray_cxr.stream.layout import split_layout
+from ray_cxr.stream.local import local_tables
+from ray_cxr.stream.read import read_films, read_of
+from ray_cxr.stream.settings import StreamSettings
+from ray_cxr.stream.stream import Stream, TableReader
 from ray_cxr.torch_compat import timm  # noqa: F401  declares torchvision's operators where its build lacks them
 
-Contender = Callable[[Path, int, int, int], Iterator[int]]
+Epochs = Callable[[int], Iterator[int]]
+"""From the number of an epoch (from 1) to the sizes of its batches."""
+Contender = Callable[[Path, int, int, int], Epochs]
+
+
+@cache
+def all_warps(stored_px: int, image_px: int) -> Warps:
+    """The augmentation of 8,192 films, in turn: drawing it film by film would slow the peers down."""
+    numbers = np.arange(8192)
+    return warps(draw_augmentation(0, 1, numbers, numbers * 0), stored_px, image_px)
 
 
 def with_warp(data: bytes, image_px: int, number: int) -> torch.Tensor:
     film = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    drawn = draw_augmentation(0, 1, np.array([number]), np.array([0]))
-    return torch.from_numpy(augment(film, image_px, drawn, 0))
+    return torch.from_numpy(warp(film, all_warps(film.shape[0], image_px), number % 8192))
 
 
 class Files(Dataset[torch.Tensor]):
@@ -72,45 +89,47 @@ class Pillow:
         return transformed
 
 
-def _sizes(loader: Any) -> Iterator[int]:
-    for batch in loader:
-        yield len(batch)
+def _sizes(loader: Any) -> Epochs:
+    return lambda epoch: map(len, loader)
 
 
-def _files(
-    paths: list[str], load: Callable[[str, int], torch.Tensor], threads: int, batch: int
-) -> Iterator[int]:
-    return _sizes(DataLoader(Files(paths, load), batch, shuffle=True, num_workers=threads))
+def _files(paths: list[str], load: Callable[[str, int], torch.Tensor], threads: int, batch: int) -> Epochs:
+    return _loader(Files(paths, load), threads, batch, shuffle=True)
 
 
-def pillow_published(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def _loader(films: Any, threads: int, batch: int, **options: Any) -> Epochs:
+    # Workers that stay spare the peers a fork in each epoch.
+    return _sizes(DataLoader(films, batch, num_workers=threads, persistent_workers=True, **options))
+
+
+def pillow_published(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """DataLoader, Pillow + torchvision, 1024-px PNG files"""
     return _files(published(work), Pillow(image_px), threads, batch)
 
 
-def opencv_published(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def opencv_published(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """DataLoader, OpenCV, 1024-px PNG files"""
     return _files(published(work), OpenCv(image_px), threads, batch)
 
 
-def pillow_prepared(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def pillow_prepared(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """DataLoader, Pillow + torchvision, 256-px PNG files"""
     return _files(prepared(work), Pillow(image_px), threads, batch)
 
 
-def opencv_prepared(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def opencv_prepared(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """DataLoader, OpenCV, 256-px PNG files"""
     return _files(prepared(work), OpenCv(image_px), threads, batch)
 
 
-def webdataset(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def webdataset(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """WebDataset, OpenCV, 256-px films"""
     import webdataset as wds
 
     shards = sorted(str(p) for p in (work / "webdataset").glob("*.tar"))
     films = wds.WebDataset(shards, shardshuffle=len(shards), seed=0).shuffle(1000)
     films = films.map(lambda sample: with_warp(sample["png"], image_px, int(sample["__key__"])))
-    return _sizes(DataLoader(films, batch, num_workers=threads))
+    return _loader(films, threads, batch)
 
 
 class Augmented(IterableDataset[torch.Tensor]):
@@ -124,17 +143,17 @@ class Augmented(IterableDataset[torch.Tensor]):
             yield with_warp(film["film"] if isinstance(film, dict) else film, self.image_px, number)
 
 
-def mosaic(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def mosaic(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """MosaicML streaming, OpenCV, 256-px films"""
     from streaming import StreamingDataset
     from streaming.base.util import clean_stale_shared_memory
 
     clean_stale_shared_memory()
     films = StreamingDataset(local=str(work / "mosaic"), shuffle=True, batch_size=batch)
-    return _sizes(DataLoader(Augmented(films, image_px), batch, num_workers=threads))
+    return _loader(Augmented(films, image_px), threads, batch)
 
 
-def litdata(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def litdata(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """litdata, OpenCV, 256-px films"""
     from litdata import StreamingDataLoader, StreamingDataset
 
@@ -142,92 +161,76 @@ def litdata(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int
         def __getitem__(self, index: Any) -> torch.Tensor:
             return with_warp(super().__getitem__(index), image_px, getattr(index, "index", 0))
 
-    return _sizes(StreamingDataLoader(Films(str(work / "litdata"), shuffle=True), batch, num_workers=threads))
+    films = Films(str(work / "litdata"), shuffle=True)
+    return _sizes(StreamingDataLoader(films, batch_size=batch, num_workers=threads, persistent_workers=True))
 
 
-def plain_ray_data(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def plain_ray_data(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """Ray Data as documented: read_parquet().map_batches()"""
     import ray
-
-    from ray_cxr.films.codec import decode
-    from ray_cxr.shards.dataset import open_dataset
 
     codec = open_dataset(str(work / "dataset"), ("train",)).codec
     ray.init(num_cpus=threads, include_dashboard=False, log_to_driver=False)
 
     def load(films: dict[str, Any]) -> dict[str, Any]:
-        drawn = draw_augmentation(0, 1, np.arange(len(films["film"])), np.zeros(len(films["film"]), np.int64))
-        return {
-            "film": np.stack(
-                [augment(decode(f, codec), image_px, drawn, i) for i, f in enumerate(films["film"])]
-            )
-        }
+        how = all_warps(PREPARED_PX, image_px)
+        return {"film": np.stack([warp(decode(f, codec), how, i) for i, f in enumerate(films["film"])])}
 
     films = ray.data.read_parquet(str(work / "dataset/shards/train"), columns=["film"]).map_batches(
         load, batch_size=64
     )
-    for rows in films.iter_batches(batch_size=batch, local_shuffle_buffer_size=1000):
-        yield len(rows["film"])
+    return lambda epoch: (
+        len(rows["film"]) for rows in films.iter_batches(batch_size=batch, local_shuffle_buffer_size=1000)
+    )
 
 
-def _ours(work: Path, threads: int, batch: int, image_px: int, **options: Any) -> Iterator[int]:
-    from ray_cxr.shards.dataset import open_dataset
-    from ray_cxr.stream.settings import StreamSettings
-    from ray_cxr.stream.stream import Stream
-
+def _ours(
+    work: Path, threads: int, batch: int, image_px: int, reader: TableReader = local_tables,
+    keep: Literal["none", "node"] = "none",
+) -> Epochs:  # fmt: skip
     dataset = open_dataset(str(work / "dataset"), ("train",))
-    cache = options.pop("cache", "none")
-    settings = StreamSettings(image_px=image_px, batch_size=batch, cache=cache)
-    stream = Stream.open(dataset, "train", settings, seed=0, threads=threads, **options)
-    for batch_ in stream.train(stream.plan(1)):
-        yield len(batch_.rows)
-    stream.close()
+    settings = StreamSettings(image_px=image_px, batch_size=batch, cache=keep)
+    stream = Stream.open(dataset, "train", settings, seed=0, threads=threads, reader=reader)
+    atexit.register(stream.close)
+    return lambda epoch: (len(films.rows) for films in stream.train(stream.plan(epoch)))
 
 
-def ours(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def ours(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """**this stream**, in one process"""
     return _ours(work, threads, batch, image_px)
 
 
-def ours_ray(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def ours_ray(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """**this stream**, read by Ray Data"""
     import ray
 
     from ray_cxr.stream.ray_loader import ray_tables
 
     ray.init(num_cpus=threads, include_dashboard=False, log_to_driver=False)
-    yield from _ours(work, threads, batch, image_px, reader=ray_tables)
+    return _ours(work, threads, batch, image_px, reader=ray_tables)
 
 
-def ours_cached(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def ours_cached(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """**this stream**, decoded films kept (`stream.cache: node`)"""
-    return _ours(work, threads, batch, image_px, cache="node")
+    return _ours(work, threads, batch, image_px, keep="node")
 
 
-def bare_limit(work: Path, threads: int, batch: int, image_px: int) -> Iterator[int]:
+def bare_limit(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """(the bare limit: decode + augment, films in memory)"""
-    from ray_cxr.films.codec import decode
-    from ray_cxr.shards.dataset import open_dataset
-    from ray_cxr.stream.layout import split_layout
-    from ray_cxr.stream.read import read_window
-
     dataset = open_dataset(str(work / "dataset"), ("train",))
     layout = split_layout(dataset.index, "train")
-    films = [f.as_py() for f in read_window(dataset.folder, layout, np.arange(layout.films))["film"]]
-    drawn = draw_augmentation(0, 1, np.arange(len(films)), np.zeros(len(films), np.int64))
-    out = np.empty((batch * threads, image_px, image_px), np.uint8)
+    table = read_films(dataset.folder, read_of(layout, np.arange(len(layout.groups))))
+    films = table["film"].to_pylist()
+    how = all_warps(PREPARED_PX, image_px)
+    pool = ThreadPoolExecutor(threads)
 
-    def work_on(chunk: tuple[int, int, int]) -> None:
-        for place, number in enumerate(range(chunk[1], chunk[2])):
-            out[chunk[0] * batch + place] = augment(
-                decode(films[number], dataset.codec), image_px, drawn, number
-            )
+    def work_on(first: int) -> int:
+        out = np.empty((batch, image_px, image_px), np.uint8)
+        for place, number in enumerate(range(first, first + batch)):
+            out[place] = warp(decode(films[number], dataset.codec), how, number)
+        return batch
 
-    with ThreadPoolExecutor(threads) as pool:
-        for first in range(0, len(films) - batch * threads, batch * threads):
-            list(pool.map(work_on, [(t, first + t * batch, first + (t + 1) * batch) for t in range(threads)]))
-            for _ in range(threads):
-                yield batch
+    return lambda epoch: pool.map(work_on, range(0, len(films) - batch + 1, batch))
 
 
 CONTENDERS: dict[str, Contender] = {

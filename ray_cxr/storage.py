@@ -44,6 +44,10 @@ def why_not_written(target: str, error: OSError) -> str:
     return reason_of(error)
 
 
+class UnreachableError(InputError):
+    """An object store that did not answer; it may the next time."""
+
+
 class Folder:
     """A folder at a local path or URL. Pickles as its URL, so it can be sent to workers."""
 

@@ -11,9 +11,7 @@ import cv2
 import numpy as np
 
 from ray_cxr.axes import Rows
-from ray_cxr.films.codec import decode
-from ray_cxr.stream.local import local_tables
-from ray_cxr.stream.read import in_windows, new_groups
+from ray_cxr.stream.local import films_at
 from ray_cxr.stream.stream import Stream
 
 SIDE_PX = 160
@@ -26,14 +24,9 @@ def thumbnails(stream: Stream, rows: Rows, films: Sequence[int]) -> dict[int, by
     wanted = np.unique(films)
     by_row = {int(row): position for position, row in enumerate(stream.layout.rows)}
     positions = np.array([by_row[int(row)] for row in rows[wanted]], np.int64)
-    reads = new_groups(stream.layout, [positions])
-    (table,) = in_windows(
-        stream.layout, [positions], local_tables(stream.dataset.folder, stream.layout, reads)
-    )
+    found = films_at(stream.dataset, stream.layout, [positions])
     pictures = {}
-    for film, data in zip(wanted.tolist(), table["film"].to_pylist(), strict=True):
-        small = cv2.resize(
-            decode(data, stream.dataset.codec), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA
-        )
-        pictures[film] = cv2.imencode(".png", small)[1].tobytes()
+    for number, film in zip(wanted.tolist(), found, strict=True):
+        small = cv2.resize(film, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
+        pictures[number] = cv2.imencode(".png", small)[1].tobytes()
     return pictures

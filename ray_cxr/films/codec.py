@@ -27,14 +27,14 @@ def encode(film: Pixels, codec: Codec) -> bytes:
     return data.tobytes()
 
 
-def decode(data: bytes, codec: Codec) -> Pixels:
+def decode(data: bytes | memoryview, codec: Codec) -> Pixels:
     """The film [H, W] uint8 of `encode`; ValueError where the bytes are no film.
 
     Damage within a film may pass unseen (a cut HTJ2K decodes): that is what the checksums of a shard's pages are for.
     """
     if codec == "htj2k":
         try:
-            return cast(Pixels, imagecodecs.htj2k_decode(data))
+            return cast(Pixels, imagecodecs.htj2k_decode(data))  # type: ignore[arg-type]  # any buffer will do
         except imagecodecs.Htj2kError as error:
             raise ValueError(str(error)) from None
     film = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE) if data else None

@@ -32,8 +32,7 @@ def augment_batch(films: Tensor, image_px: int, drawn: Augmentation) -> Tensor:
     if films.shape[-1] > AREA_ABOVE * image_px:
         pixels = _area(pixels, image_px)
     side = pixels.shape[-1]
-    matrices = np.stack([output_to_film(side, image_px, drawn, i) for i in range(len(films))])
-    grid = _grid(matrices, image_px, side).to(films.device)
+    grid = _grid(output_to_film(side, image_px, drawn), image_px, side).to(films.device)
     warped = grid_sample(
         pixels.unsqueeze(1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     ).squeeze(1)

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,21 +19,21 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pyarrow as pa
 
 from ray_cxr.axes import Pixels, Rows
 from ray_cxr.errors import InputError
-from ray_cxr.films.codec import decode
 from ray_cxr.shards.dataset import Dataset
+from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout
-from ray_cxr.stream.read import read_groups
+from ray_cxr.stream.plan import ALONE, scoring_work
+from ray_cxr.stream.read import ReadHealth, new_groups, read_films, read_of, step_films
 
 PLACE_VARIABLE = "RAY_CXR_CACHE_DIR"
 """Environment variable: the only place to keep decoded films in, instead of those chosen here."""
 SHARED_MEMORY = "/dev/shm"  # noqa: S108  a folder of our own is made in it, closed to others
 KEPT_FREE = 0.1
 """Fraction of the node's memory that must stay available beside the films."""
-_GROUPS_AT_ONCE = 16
+_FILMS_AT_ONCE = 512
 
 
 @dataclass
@@ -183,41 +184,23 @@ def _fill(path: Path, dataset: Dataset, layout: Layout, threads: int) -> None:
         # Reserved at once: memory that runs out later would end the process without a word.
         os.posix_fallocate(file.fileno(), 0, layout.films * side**2)
     films = np.memmap(filling, np.uint8, "r+", shape=(layout.films, side, side))
+    decoder = FilmDecoder.of(dataset, layout)
+    work = scoring_work(layout, _FILMS_AT_ONCE, ALONE)
+    reads = (read_of(layout, groups) for groups in new_groups(layout, work.windows))
+    steps = step_films(layout, work, (read_films(dataset.folder, r) for r in reads), ReadHealth())
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         first = 0
-        for groups in np.array_split(
-            np.arange(len(layout.groups)), -(-len(layout.groups) // _GROUPS_AT_ONCE)
-        ):
-            data = read_groups(dataset.folder, layout, groups).combine_chunks()
-            positions = np.arange(first, first + data.num_rows)
-            list(
-                pool.map(
-                    partial(_decode_into, films, data, dataset, layout),
-                    np.array_split(positions, threads),
-                    [first] * threads,
-                )
-            )
-            first += data.num_rows
+        for encoded in steps:
+            chunks = np.array_split(np.arange(len(encoded)), threads)
+            list(pool.map(partial(_decode_into, films, decoder, encoded, first), chunks))
+            first += len(encoded)
     films.flush()
     filling.rename(path)
 
 
 def _decode_into(
-    films: Pixels, data: pa.Table, dataset: Dataset, layout: Layout, positions: Rows, first: int
+    films: Pixels, decoder: FilmDecoder, encoded: Sequence[memoryview], first: int, chunk: Rows
 ) -> None:
-    """Decodes the films at these positions of the layout; `data` begins at position `first`."""
-    rows = layout.rows[positions]
-    hashes = dataset.index["pixel_sha256"].to_numpy()[rows]
-    ids, encoded = data["image_id"], data["film"]
-    for position, row, sha256 in zip(positions.tolist(), rows.tolist(), hashes, strict=True):
-        try:
-            if ids[position - first].as_py() != layout.image_ids[position]:
-                raise ValueError("another film lies there")
-            film = decode(encoded[position - first].as_py(), dataset.codec)
-            if dataset.codec != "jpeg" and hashlib.sha256(film.tobytes()).hexdigest() != sha256:
-                raise ValueError("other pixels than the index says")
-        except ValueError as error:
-            raise InputError(
-                f"film of index row {row} cannot be decoded ({error}); prepare the data set again."
-            ) from None
-        films[position] = film
+    """Decodes some of the films that begin at position `first` of the layout."""
+    for i in chunk.tolist():
+        films[first + i] = decoder(first + i, encoded[i])

@@ -1,32 +1,34 @@
 """The collate step of a worker: encoded films in, decoded and augmented batches out, on threads of its own.
 
-Reads: Arrow tables of encoded films in the order of a `RankWork`. Gives: a `Batch` per step.
+Reads: the encoded films of each step of a `RankWork`. Gives: a `Batch` per step.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
-import pyarrow as pa
 
 from ray_cxr.axes import Pixels, Rows
-from ray_cxr.errors import InputError, RayCxrError
-from ray_cxr.films.codec import decode
-from ray_cxr.films.settings import Codec
-from ray_cxr.stream.augment import Augmentation, augment, draw_augmentation, shrink
+from ray_cxr.stream.augment import Augmentation, Warps, draw_augmentation, shrink, warp, warps
+from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.plan import RankWork
 
 T = TypeVar("T")
 Film: TypeAlias = Callable[[int], Pixels]
-"""Gives film number i of a step, decoded; ValueError where it is damaged."""
+"""Gives film number i of a step, decoded."""
+_END: Any = object()
 _READY_BATCHES = 8
 """Decoded batches that wait at most for the model."""
+_BEGUN_BATCHES = 2
+"""Batches that threads may begin before the one that they work on is whole."""
 
 
 @dataclass(frozen=True)
@@ -50,133 +52,122 @@ class Batch:
 class Collate:
     """Decodes and augments; the same films give the same pixels on any worker.
 
-    rows: index row of each position of the layout. stored_px, image_px: sides of films as stored and as the model sees
-    them. augmentation_seed: None for no augmentation.
+    image_px: side of films as the model sees them. augmentation_seed: None for no augmentation.
     """
 
-    rows: Rows
-    codec: Codec
-    stored_px: int
+    decoder: FilmDecoder
     image_px: int
     augmentation_seed: int | None
     threads: int
     augment_here: bool = True
     """False: batches hold stored films and the augmentation that the device applies."""
 
-    def batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
-        """A batch per step of `work`, decoded ahead in the background."""
-        return ahead(lambda: self._batches(tables, work), _READY_BATCHES)
+    def batches(self, steps: Iterable[Sequence[memoryview]], work: RankWork) -> Iterator[Batch]:
+        """A batch per step of `work` from the step's encoded films, decoded ahead in the background."""
+        return ahead(lambda: self._steps(self._decoding(steps, work), work), _READY_BATCHES)
 
     def cached_batches(self, films: Pixels, work: RankWork) -> Iterator[Batch]:
         """The same batches from decoded films [N, H, W] in the order of the layout."""
-        return ahead(lambda: self._cached_batches(films, work), _READY_BATCHES)
+        return ahead(lambda: self._steps(self._looking_up(films, work), work), _READY_BATCHES)
 
-    def _batches(self, tables: Iterable[pa.Table], work: RankWork) -> Iterator[Batch]:
-        def films_of(encoded: pa.Array) -> Film:
-            return lambda i: decode(encoded[i].as_py(), self.codec)
+    def _decoding(self, steps: Iterable[Sequence[memoryview]], work: RankWork) -> Iterator[Film]:
+        for encoded, positions in zip(steps, _by_step(work), strict=True):
+            yield partial(_decoded, self.decoder, encoded, positions)
 
-        return self._steps((films_of(encoded) for encoded in _regroup(tables, work.step_sizes)), work)
-
-    def _cached_batches(self, films: Pixels, work: RankWork) -> Iterator[Batch]:
-        def films_of(positions: Rows) -> Film:
-            return lambda i: cast(Pixels, films[positions[i]])
-
-        ends = np.cumsum(work.step_sizes)
-        parts = np.split(work.positions, ends[:-1])
-        return self._steps((films_of(part) for part in parts), work)
+    def _looking_up(self, films: Pixels, work: RankWork) -> Iterator[Film]:
+        for positions in _by_step(work):
+            yield partial(_looked_up, films, positions)
 
     def _steps(self, sources: Iterator[Film], work: RankWork) -> Iterator[Batch]:
-        positions, taken = work.positions, 0
+        # The next batches are begun before one is whole, or threads would wait at its end for the slowest of them.
+        taken, begun = 0, deque[tuple[Batch, list[Future[None]]]]()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            for film, size in zip(sources, work.step_sizes, strict=True):
-                here = slice(taken, taken + size)
-                taken += size
-                rows = self.rows[positions[here]]
-                yield self._batch(pool, film, rows, work.copies[here], work.epoch)
+            for film, positions in zip(sources, _by_step(work), strict=True):
+                here = slice(taken, taken + len(positions))
+                taken += len(positions)
+                rows = self.decoder.layout.rows[positions]
+                begun.append(self._begin(pool, film, rows, work.copies[here], work.epoch))
+                if len(begun) > _BEGUN_BATCHES:
+                    yield _whole(*begun.popleft())
+            while begun:
+                yield _whole(*begun.popleft())
 
-    def _batch(self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int) -> Batch:
+    def _begin(
+        self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int
+    ) -> tuple[Batch, list[Future[None]]]:
+        """A batch without pixels yet, and the work that fills it."""
         drawn = (
             None
             if self.augmentation_seed is None
             else draw_augmentation(self.augmentation_seed, epoch, rows, copies)
         )
         pending = None if self.augment_here else drawn
-        side = self.image_px if pending is None else self.stored_px
+        side = self.image_px if pending is None else self.decoder.stored_px
         pixels = np.empty((len(rows), side, side), np.uint8)
         # Chunks, since one pool task a film costs a third of the throughput.
         chunks = np.array_split(np.arange(len(rows)), self.threads)
-        here = drawn if pending is None else None
-        list(pool.map(lambda chunk: self._decode_chunk(film, chunk, rows, here, pixels), chunks))
-        return Batch(pixels, rows, pending)
-
-    def _decode_chunk(
-        self, film: Film, chunk: Rows, rows: Rows, drawn: Augmentation | None, out: Pixels
-    ) -> None:
-        for i in chunk.tolist():
-            try:
-                pixels = film(i)
-            except ValueError as error:
-                raise InputError(
-                    f"film of index row {rows[i]} cannot be decoded ({error}); prepare the data set again."
-                ) from None
-            out[i] = (
-                shrink(pixels, out.shape[1]) if drawn is None else augment(pixels, self.image_px, drawn, i)
-            )
+        how = warps(drawn, self.decoder.stored_px, side) if drawn is not None and pending is None else None
+        filling = [pool.submit(_fill, film, chunk, how, pixels) for chunk in chunks]
+        return Batch(pixels, rows, pending), filling
 
 
-def _regroup(tables: Iterable[pa.Table], sizes: Iterable[int]) -> Iterator[pa.Array]:
-    """Cuts tables of any length into arrays of encoded films of exactly these sizes."""
-    source = iter(tables)
-    rest: pa.Array = pa.array([], pa.binary())
-    for size in sizes:
-        parts = [rest]
-        while (have := sum(map(len, parts))) < size:
-            table = next(source, None)
-            if table is None:
-                raise RayCxrError(f"the stream ended {size - have} films before the end of a step.")
-            parts.append(table["film"].combine_chunks())
-        joined = pa.concat_arrays(parts) if len(parts) > 1 else parts[0]
-        yield joined[:size]
-        rest = joined[size:]
-    surplus = len(rest) + sum(table.num_rows for table in source)
-    if surplus:
-        raise RayCxrError(f"the stream gave {surplus} films more than were planned; this must not happen.")
+def _fill(film: Film, chunk: Rows, how: Warps | None, out: Pixels) -> None:
+    """Puts these films of a batch into `out` [B, H, W], augmented or only resized."""
+    for i in chunk.tolist():
+        out[i] = shrink(film(i), out.shape[1]) if how is None else warp(film(i), how, i)
+
+
+def _whole(batch: Batch, filling: Sequence[Future[None]]) -> Batch:
+    """The batch, once it is filled; an error of a film is raised here."""
+    for part in filling:
+        part.result()
+    return batch
+
+
+def _by_step(work: RankWork) -> list[Rows]:
+    """The positions of each step."""
+    return np.split(work.positions, np.cumsum(work.step_sizes)[:-1])
+
+
+def _decoded(decoder: FilmDecoder, encoded: Sequence[memoryview], positions: Rows, number: int) -> Pixels:
+    return decoder(int(positions[number]), encoded[number])
+
+
+def _looked_up(films: Pixels, positions: Rows, number: int) -> Pixels:
+    return cast(Pixels, films[positions[number]])
 
 
 def ahead(make: Callable[[], Iterator[T]], ready: int) -> Iterator[T]:
-    """What the iterator gives, made in a thread up to `ready` items ahead; its error is raised here."""
-    items: queue.Queue[tuple[bool, Any]] = queue.Queue(ready)
-    stop = threading.Event()
-
-    def put(item: tuple[bool, Any]) -> bool:
-        while not stop.is_set():
-            try:
-                items.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+    """What the iterator gives, made in a thread: `ready` items at most wait or are being made; its error is raised here."""
+    items: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    room, stop = threading.Semaphore(ready), threading.Event()
 
     def run() -> None:
         try:
-            for value in make():
-                if not put((True, value)):
-                    return
-            put((False, None))
+            source = make()
+            while room.acquire() and not stop.is_set():
+                value = next(source, _END)
+                if value is _END:
+                    return items.put((False, None))
+                items.put((True, value))
+                del value  # else the last item that was made would be held until the next
         except BaseException as error:  # noqa: BLE001  carried over to the consumer, who raises it
-            put((False, error))
+            items.put((False, error))
 
     thread = threading.Thread(target=run, daemon=True, name="stream")
     thread.start()
     try:
         while True:
             more, value = items.get()
+            room.release()
             if more:
                 yield value
+                del value
             elif value is None:
                 return
             else:
                 raise value
     finally:
         stop.set()
+        room.release()
         thread.join(timeout=10)

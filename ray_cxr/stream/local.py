@@ -1,18 +1,33 @@
-"""Tables of encoded films without Ray: read in this process, one read ahead. For `train.workers=0`."""
+"""Films read in this process, without Ray, one read ahead: for `train.workers=0`, and for whoever looks at some films."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
-from ray_cxr.axes import Rows
+from ray_cxr.axes import Pixels, Rows
+from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.collate import ahead
+from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout
-from ray_cxr.stream.read import read_groups
+from ray_cxr.stream.plan import RankWork
+from ray_cxr.stream.read import Read, ReadHealth, new_groups, read_films, read_of, step_films
 
 
-def local_tables(dataset: Folder, layout: Layout, reads: Sequence[Rows]) -> Iterator[pa.Table]:
-    """A table per set of row groups, in order."""
-    return ahead(lambda: (read_groups(dataset, layout, groups) for groups in reads), ready=1)
+def local_tables(dataset: Folder, reads: Sequence[Read]) -> Iterator[pa.Table]:
+    """A table per read, in order."""
+    return ahead(lambda: (read_films(dataset, read) for read in reads), ready=1)
+
+
+def films_at(dataset: Dataset, layout: Layout, windows: Sequence[Rows]) -> Iterator[Pixels]:
+    """The films [H, W] uint8 at these positions of a layout; the encoded films of two windows are in memory at a time."""
+    sizes = [len(w) for w in windows]
+    work = RankWork(list(windows), np.zeros(sum(sizes), np.int64), sizes, 0)
+    decoder = FilmDecoder.of(dataset, layout)
+    tables = local_tables(dataset.folder, [read_of(layout, g) for g in new_groups(layout, windows) if len(g)])
+    for window, encoded in zip(windows, step_films(layout, work, tables, ReadHealth()), strict=True):
+        for position, data in zip(window.tolist(), encoded, strict=True):
+            yield decoder(position, data)

@@ -7,6 +7,7 @@ decided every film before, and Ray Data reads the windows in order, ahead of the
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,27 +15,23 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from ray_cxr.axes import Rows
 from ray_cxr.errors import RayCxrError
 from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
-from ray_cxr.stream.layout import Layout
-from ray_cxr.stream.read import read_groups
+from ray_cxr.stream.read import Read, read_films
 
 READ_TASK_CPUS = 0.25
 """A read waits for storage more than it computes."""
 _PREFETCHED_READS = 1
 
 
-def ray_tables(dataset: Folder, layout: Layout, reads: Sequence[Rows]) -> Iterator[pa.Table]:
-    """The films of sets of row groups, in order. Needs a running Ray with CPUs that no worker has taken."""
-    reference = ray.put(layout)
-    items = [{"read": n, "groups": groups.tobytes()} for n, groups in enumerate(reads)]
+def ray_tables(dataset: Folder, reads: Sequence[Read]) -> Iterator[pa.Table]:
+    """The films of the reads, in order. Needs a running Ray with CPUs that no worker has taken."""
+    items = [{"read": n, "shards": pickle.dumps(read)} for n, read in enumerate(reads)]
 
     def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
-        layout_here: Layout = ray.get(reference)
-        for number, data in zip(batch["read"], batch["groups"], strict=True):
-            table = read_groups(dataset, layout_here, np.frombuffer(data, np.int64))
+        for number, shards in zip(batch["read"], batch["shards"], strict=True):
+            table = read_films(dataset, pickle.loads(shards))  # noqa: S301  our own, of a moment ago
             yield table.append_column("read", pa.array([number] * table.num_rows))
 
     pipeline = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(

@@ -1,6 +1,6 @@
-"""Reads encoded films from shards, whole row groups and each once, and puts windows of them in the plan's order.
+"""Reads encoded films from shards, whole row groups and each once, and gives them step by step in the plan's order.
 
-Reads: `shards/<split>/part-*.parquet`. Gives: Arrow tables of encoded films in the order of the plan.
+Reads: `shards/<split>/part-*.parquet`. Gives: for each step of a `RankWork` its encoded films.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_cxr.axes import Rows
-from ray_cxr.errors import InputError, RayCxrError
-from ray_cxr.storage import Folder
+from ray_cxr.errors import InputError, RayCxrError, reason_of
+from ray_cxr.storage import Folder, UnreachableError
 from ray_cxr.stream.layout import Layout
+from ray_cxr.stream.plan import RankWork
 
 RETRY_AFTER_S = (0.5, 2.0, 8.0)
 """Pauses before storage that failed is asked again; after the last failure the job ends."""
+_COLUMNS = ["image_id", "film"]
+
+
+@dataclass(frozen=True)
+class ShardRead:
+    """Row groups of one shard that are read together, and how many films they hold."""
+
+    path: str
+    row_groups: list[int]
+    films: int
+
+
+Read: TypeAlias = list[ShardRead]
+"""What is read at once: for a worker, the new row groups of a window."""
 
 
 @dataclass
@@ -41,58 +58,82 @@ def new_groups(layout: Layout, windows: Sequence[Rows]) -> list[Rows]:
     return reads
 
 
-def read_groups(dataset: Folder, layout: Layout, groups: Rows) -> pa.Table:
-    """Columns `image_id`, `film` (binary) of these row groups (ascending), one after the other, and `retries`.
+def read_of(layout: Layout, groups: Rows) -> Read:
+    """What to read for these row groups (ascending)."""
+    return [
+        ShardRead(path, [layout.groups[g][1] for g in of_shard], int(_sizes(layout, of_shard).sum()))
+        for path, of_shard in (
+            (path, np.array(list(numbers)))
+            for path, numbers in groupby(groups.tolist(), lambda g: layout.groups[g][0])
+        )
+    ]
+
+
+def read_films(dataset: Folder, read: Read) -> pa.Table:
+    """Columns `image_id`, `film` (binary) of the row groups of a read, one after the other, and `retries`.
 
     `retries` says in the first row of each shard how often storage failed before it gave it, and is 0 elsewhere.
     Raises InputError where a shard is missing, damaged or shorter than the index says, or storage goes on failing.
     """
     tables = []
-    for path, numbers in _by_shard(layout, groups):
-        table, retries = _read_groups(dataset, path, [layout.groups[g][1] for g in numbers])
-        films = int(_sizes(layout, np.array(numbers)).sum())
-        if films != table.num_rows:
-            raise InputError(_damaged(path, f"{table.num_rows} films where the index says {films}"))
-        counts = np.zeros(films, np.int32)
+    for shard in read:
+        table, retries = _read_shard(dataset, shard)
+        if table.num_rows != shard.films or table.column_names != _COLUMNS:
+            raise InputError(
+                damaged(shard.path, f"{table.num_rows} films where the index says {shard.films}")
+            )
+        counts = np.zeros(shard.films, np.int32)
         counts[0] = retries
         tables.append(table.append_column("retries", pa.array(counts)))
     return pa.concat_tables(tables)
 
 
-def in_windows(
-    layout: Layout, windows: Sequence[Rows], tables: Iterable[pa.Table], health: ReadHealth | None = None
-) -> Iterator[pa.Table]:
-    """One column `film` per window, its films in the order of its positions.
+def step_films(
+    layout: Layout, work: RankWork, tables: Iterable[pa.Table], health: ReadHealth
+) -> Iterator[list[memoryview]]:
+    """The encoded films of each step of `work`, without copying them.
 
-    tables: what `read_groups` gives for `new_groups`, one after the other, cut anywhere. A row group that a later window
-    needs too is kept until then. Raises InputError where another film lies than the index says.
+    tables: what `read_films` gives for `new_groups` of the windows, one after the other, cut anywhere. A row group that a
+    later window needs too is kept until then. Raises InputError where another film lies than the index says.
     """
-    reads = new_groups(layout, windows)
+    reads = new_groups(layout, work.windows)
     last_use = np.zeros(len(layout.groups), np.int64)
-    for number, window in enumerate(windows):
+    for number, window in enumerate(work.windows):
         last_use[layout.group[window]] = number
-    source, kept = _Cut(tables, health or ReadHealth()), dict[int, pa.Table]()
-    for number, (window, read) in enumerate(zip(windows, reads, strict=True)):
-        for group, size in zip(read.tolist(), _sizes(layout, read).tolist(), strict=True):
-            kept[group] = source.take(size)
-        yield _arranged(layout, window, kept)
-        for group in [g for g in kept if last_use[g] <= number]:
-            del kept[group]
+    source, kept = _Cut(tables, health), dict[int, pa.BinaryArray]()
+    sizes = iter(work.step_sizes)
+    for number, (window, read) in enumerate(zip(work.windows, reads, strict=True)):
+        for group, films in zip(read.tolist(), _sizes(layout, read).tolist(), strict=True):
+            kept[group] = _checked(layout, group, source.take(films))
+        taken = 0
+        while taken < len(window):
+            step = window[taken : taken + next(sizes)]
+            taken += len(step)
+            yield [_bytes(kept[layout.group[p]], layout.row_in_group[p]) for p in step.tolist()]
+        # What stays is copied, or a few films would hold the memory of the whole window.
+        kept = {g: pa.concat_arrays([kept[g], kept[g][:0]]) for g in kept if last_use[g] > number}
+    for _ in sizes:  # other ranks have films in these last steps, this one has none
+        yield []
+    if surplus := source.surplus():
+        raise RayCxrError(f"the reader gave {surplus} films more than were planned; this must not happen.")
 
 
-def _arranged(layout: Layout, window: Rows, kept: dict[int, pa.Table]) -> pa.Table:
-    groups = np.unique(layout.group[window])
-    starts = np.zeros(int(groups[-1]) + 1, np.int64)
-    starts[groups] = np.cumsum([0, *_sizes(layout, groups)[:-1]])
-    wanted = starts[layout.group[window]] + layout.row_in_group[window]
-    films = pa.concat_tables([kept[g] for g in groups.tolist()]).combine_chunks().take(pa.array(wanted))
-    wrong = np.flatnonzero(films["image_id"].to_numpy(zero_copy_only=False) != layout.image_ids[window])
+def _checked(layout: Layout, group: int, table: pa.Table) -> pa.BinaryArray:
+    """The films of a row group, once their ids are those of the index."""
+    first = int(np.searchsorted(layout.group, group))
+    expected = layout.image_ids[first : first + table.num_rows]
+    wrong = np.flatnonzero(table["image_id"].to_numpy(zero_copy_only=False) != expected)
     if len(wrong):
-        path = layout.groups[layout.group[window[wrong[0]]]][0]
+        row = layout.rows[first + wrong[0]]
         raise InputError(
-            _damaged(path, f"another film lies where the index says row {layout.rows[window[wrong[0]]]}")
+            damaged(layout.groups[group][0], f"another film lies where the index says row {row}")
         )
-    return films.select(["film"])
+    films = table["film"]
+    return films.chunk(0) if films.num_chunks == 1 else films.combine_chunks()
+
+
+def _bytes(films: pa.BinaryArray, number: int) -> memoryview:
+    return memoryview(films[number].as_buffer()).cast("B")
 
 
 class _Cut:
@@ -115,46 +156,50 @@ class _Cut:
         self.rest, self.rows = [joined.slice(rows)], self.rows - rows
         return joined.slice(0, rows)
 
+    def surplus(self) -> int:
+        """Rows that nobody took."""
+        return self.rows + sum(int(table.num_rows) for table in self.tables)
+
 
 def _sizes(layout: Layout, groups: Rows) -> Rows:
     """Films in each of these row groups."""
     return np.searchsorted(layout.group, groups, "right") - np.searchsorted(layout.group, groups, "left")
 
 
-def _by_shard(layout: Layout, groups: Rows) -> Iterator[tuple[str, list[int]]]:
-    """Groups (ascending) by the shard that they lie in."""
-    path, numbers = "", list[int]()
-    for g in groups.tolist():
-        if layout.groups[g][0] != path:
-            if numbers:
-                yield path, numbers
-            path, numbers = layout.groups[g][0], []
-        numbers.append(g)
-    if numbers:
-        yield path, numbers
-
-
-def _read_groups(dataset: Folder, path: str, row_groups: list[int]) -> tuple[pa.Table, int]:
+def _read_shard(dataset: Folder, shard: ShardRead) -> tuple[pa.Table, int]:
     """The row groups of a shard, and how often storage failed before it gave them."""
     for attempt, pause_s in enumerate((*RETRY_AFTER_S, None)):
         try:
-            with dataset.open(path) as file:
-                shard = pq.ParquetFile(file, page_checksum_verification=True)
-                return shard.read_row_groups(
-                    row_groups, columns=["image_id", "film"], use_threads=False
-                ), attempt
+            with dataset.open(shard.path) as file:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                return parquet.read_row_groups(shard.row_groups, columns=_COLUMNS, use_threads=False), attempt
         except FileNotFoundError:
-            raise InputError(_damaged(path, "it is not there")) from None
+            raise InputError(damaged(shard.path, "it is not there")) from None
         except (pa.ArrowInvalid, IndexError) as error:
-            raise InputError(_damaged(path, str(error).splitlines()[0])) from None
-        except OSError as error:
-            # Arrow tells damage as an OSError without a number; what storage tells has one, or is a time-out.
-            passing = error.errno is not None or isinstance(error, TimeoutError)
-            if pause_s is None or not passing:
-                raise InputError(_damaged(path, (str(error).splitlines() or ["time-out"])[0])) from None
+            raise InputError(damaged(shard.path, reason_of(error))) from None
+        except Exception as error:
+            if not isinstance(error, OSError | UnreachableError) and (
+                dataset.is_local or dataset.in_this_process
+            ):
+                raise
+            if not _may_pass(error):
+                raise InputError(damaged(shard.path, reason_of(error))) from None
+            if pause_s is None:
+                raise InputError(
+                    f"shard {shard.path} cannot be read ({reason_of(error)}, also {attempt} times later); see that "
+                    f"{dataset} can be reached, and give the same command again."
+                ) from None
             time.sleep(pause_s)
     raise AssertionError("unreachable")
 
 
-def _damaged(path: str, what: str) -> str:
-    return f"shard {path} cannot be read ({what}); prepare the data set again."
+def _may_pass(error: Exception) -> bool:
+    """Arrow tells damage as an OSError without a number; what storage tells has one, or its client's own type."""
+    if isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
+        return False
+    return not isinstance(error, OSError) or error.errno is not None or isinstance(error, TimeoutError)
+
+
+def damaged(path: str, what: str) -> str:
+    """What to say of a shard that cannot be used, and what to do."""
+    return f"shard {path} cannot be read ({what}); remove it and prepare the data set again."

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from ray_cxr.axes import Labels, Rows
+from ray_cxr.axes import Labels
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.cache import NodeCache, open_cache
 from ray_cxr.stream.collate import Batch, Collate
+from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout, split_layout
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import (
@@ -27,12 +28,12 @@ from ray_cxr.stream.plan import (
     scoring_work,
     training_work,
 )
-from ray_cxr.stream.read import ReadHealth, in_windows, new_groups
+from ray_cxr.stream.read import Read, ReadHealth, new_groups, read_of, step_films
 from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
-TableReader = Callable[[Folder, Layout, Sequence[Rows]], Iterator[pa.Table]]
-"""`local_tables`, or `ray_loader.ray_tables`: encoded films of sets of row groups, in order."""
+TableReader = Callable[[Folder, Sequence[Read]], Iterator[pa.Table]]
+"""`local_tables`, or `ray_loader.ray_tables`: encoded films of reads, in order."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Stream:
     world: World
     threads: int
     layout: Layout
+    decoder: FilmDecoder
     reader: TableReader
     resampling: Resampling | None = None
     cache: NodeCache | None = None
@@ -70,7 +72,7 @@ class Stream:
         names = dataset.findings if findings is None else list(findings)
         return cls(
             dataset, split, settings.image_px, settings.batch_size, settings.augmentation, seed, world, threads,
-            layout, reader,
+            layout, FilmDecoder.of(dataset, layout), reader,
             _resampling(dataset, layout, settings, names, seed) if split == "train" else None,
             open_cache(dataset, split, layout, threads) if settings.cache == "node" else None,
             on_device,
@@ -100,15 +102,17 @@ class Stream:
 
     def _batches(self, augmentation_seed: int | None, work: RankWork) -> Iterator[Batch]:
         collate = Collate(
-            self.layout.rows, self.dataset.codec, self.dataset.image_px, self.image_px, augmentation_seed,
-            self.threads, augment_here=not self.augment_on_device,
-        )  # fmt: skip
+            self.decoder,
+            self.image_px,
+            augmentation_seed,
+            self.threads,
+            augment_here=not self.augment_on_device,
+        )
         if self.cache is not None:
             return collate.cached_batches(self.cache.films, work)
-        windows = [w for w in work.windows if len(w)]
-        reads = [groups for groups in new_groups(self.layout, windows) if len(groups)]
-        tables = self.reader(self.dataset.folder, self.layout, reads)
-        return collate.batches(in_windows(self.layout, windows, tables, self.health), work)
+        reads = [read_of(self.layout, g) for g in new_groups(self.layout, work.windows) if len(g)]
+        tables = self.reader(self.dataset.folder, reads)
+        return collate.batches(step_films(self.layout, work, tables, self.health), work)
 
 
 def _resampling(

@@ -60,7 +60,7 @@ def test_films_are_read_once_for_all_and_cannot_be_written(
     def no_more(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(cache, "read_groups", no_more)
+    monkeypatch.setattr(cache, "read_films", no_more)
     again = open_cache(dataset, "train", split_layout(dataset.index, "train"), 2)
     assert np.array_equal(again.films, opened.films)
     with pytest.raises(ValueError, match="read-only"):
@@ -146,6 +146,6 @@ def test_other_pixels_than_the_index_says_are_refused(dataset: Dataset, place: P
     index = dataset.index.copy()
     index.loc[row, "pixel_sha256"] = "0" * 64
     changed = Dataset(dataset.folder, dataset.manifest, index)
-    with pytest.raises(InputError, match=f"index row {row} cannot be decoded"):
+    with pytest.raises(InputError, match=f"film of index row {row}: other pixels"):
         open_cache(changed, "train", split_layout(index, "train"), 2)
     assert list(place.iterdir()) == []

@@ -15,13 +15,11 @@ import pandas as pd
 
 from ray_cxr.axes import Pixels, Rows
 from ray_cxr.cores import usable_cores
-from ray_cxr.films.codec import decode
 from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import FilmRefused, read_file, read_film, reason_kind, resize_square
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.stream.layout import split_layout
-from ray_cxr.stream.local import local_tables
-from ray_cxr.stream.read import in_windows, new_groups
+from ray_cxr.stream.local import films_at
 
 T = TypeVar("T")
 _GROUPS_AT_ONCE = 8
@@ -103,10 +101,10 @@ class PreparedFilms:
         windows = [
             positions[np.isin(layout.group[positions], some)] for some in _batches(groups, _GROUPS_AT_ONCE)
         ]
-        tables = local_tables(self._dataset.folder, layout, new_groups(layout, windows))
-        for window, films in zip(windows, in_windows(layout, windows, tables), strict=True):
-            for position, film in zip(window.tolist(), films["film"], strict=True):
-                yield Film(int(layout.rows[position]), decode(film.as_py(), self._dataset.codec))
+        for position, pixels in zip(
+            positions.tolist(), films_at(self._dataset, layout, windows), strict=True
+        ):
+            yield Film(int(layout.rows[position]), pixels)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
