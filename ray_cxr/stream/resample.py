@@ -20,6 +20,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.stream.settings import ANY, StreamSettings
 
 Counts = NDArray[np.int64]
+_MEAN_EPOCHS = 50
 
 
 @dataclass(frozen=True)
@@ -50,19 +51,23 @@ class Resampling:
         for number, pool in enumerate(self.pools):
             key = [self.seed, int(self.fingerprint[:16], 16), number]
             counts[pool.films] += _spread(len(pool.films), pool.draws, key, epoch)
-        return counts if self.max_per_patient is None else _capped(counts, self.patient, self.max_per_patient)
+        if self.max_per_patient is None:
+            return counts
+        key = [self.seed, int(self.fingerprint[:16], 16), len(self.pools), epoch]
+        turn = np.random.default_rng(key).permutation(len(counts))
+        return _capped(counts, self.patient, self.max_per_patient, turn)
 
     def expected(self) -> NDArray[np.float64]:
         """[N] float64: the mean of `multiplicity` over epochs, by which the loss is weighted.
 
-        Under `max_per_patient` it is scaled down to it, which differs from the mean by rounding.
+        Under `max_per_patient` over the first 50 epochs: what a cap takes from whom has no formula.
         """
+        if self.max_per_patient is not None:
+            epochs = range(1, _MEAN_EPOCHS + 1)
+            return np.asarray(np.mean([self.multiplicity(epoch) for epoch in epochs], axis=0))
         mean = np.zeros(len(self.patient))
         for pool in self.pools:
             mean[pool.films] += pool.draws / len(pool.films)
-        if self.max_per_patient is not None:
-            of_patient = np.bincount(self.patient, mean)
-            mean *= np.minimum(1.0, self.max_per_patient / np.maximum(of_patient, 1e-12))[self.patient]
         return mean
 
 
@@ -182,11 +187,14 @@ def _spread(films: int, draws: int, key: list[int], epoch: int) -> Counts:
     return counts
 
 
-def _capped(counts: Counts, patient: Rows, most: int) -> Counts:
-    """The draws of each patient cut to `most`, taken evenly: second draws of a film go before first ones of another."""
+def _capped(counts: Counts, patient: Rows, most: int, turn: Rows) -> Counts:
+    """The draws of each patient cut to `most`, taken evenly: second draws of a film go before first ones of another.
+
+    turn [N]: which film of a patient comes first; another in each epoch, or some would never be seen.
+    """
     film = np.repeat(np.arange(len(counts)), counts)
     copy = np.arange(len(film)) - np.repeat(np.cumsum(counts) - counts, counts)
-    order = np.lexsort((film, copy, patient[film]))
+    order = np.lexsort((turn[film], copy, patient[film]))
     of_patient = patient[film][order]
     first = np.searchsorted(of_patient, of_patient, side="left")
     kept = film[order][np.arange(len(order)) - first < most]

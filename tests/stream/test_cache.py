@@ -1,5 +1,6 @@
 """The node's decoded films: the same pixels, filled once, shared, never left behind, never without room."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -66,50 +67,80 @@ def test_films_are_read_once_for_all_and_cannot_be_written(
     with pytest.raises(ValueError, match="read-only"):
         again.films[0] = 0
     again.close()
-    assert opened.path.exists()
+    assert opened.users.exists()
 
 
-def _open_and_wait(url: str, ready: "multiprocessing.Queue[int]") -> None:
+def _open_and_wait(url: str, ready: "multiprocessing.Queue[int]", go: "multiprocessing.Queue[bool]") -> None:
     dataset = open_dataset(url, ("train",))
     films = open_cache(dataset, "train", split_layout(dataset.index, "train"), 1)
-    ready.put(films.path.stat().st_ino)
+    ready.put(os.fstat(films.file.fileno()).st_ino)
+    go.get(timeout=60)
     films.close()
 
 
 def test_processes_that_come_at_once_share_one_file(dataset: Dataset, place: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     ready: multiprocessing.Queue[int] = spawn.Queue()
-    held = open_cache(dataset, "validation", split_layout(dataset.index, "validation"), 1)
-    workers = [spawn.Process(target=_open_and_wait, args=(dataset.folder.url, ready)) for _ in range(2)]
+    go: multiprocessing.Queue[bool] = spawn.Queue()
+    workers = [spawn.Process(target=_open_and_wait, args=(dataset.folder.url, ready, go)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    inodes = [ready.get(timeout=60) for _ in workers]
+    first, second = (ready.get(timeout=60) for _ in workers)
+    assert first == second
+    for _ in workers:
+        go.put(True)
     for worker in workers:
         worker.join()
-    assert all(inodes)
-    held.close()
     assert list(place.iterdir()) == []
 
 
-def test_what_a_killed_process_left_is_removed_by_the_next(dataset: Dataset, place: Path) -> None:
+def test_films_have_no_name_so_that_a_killed_process_leaves_none_behind(
+    dataset: Dataset, place: Path
+) -> None:
     code = (
         "import sys, time\nfrom ray_cxr.shards.dataset import open_dataset\nfrom ray_cxr.stream.cache import open_cache\n"
         "from ray_cxr.stream.layout import split_layout\nd = open_dataset(sys.argv[1], ('validation',))\n"
         "c = open_cache(d, 'validation', split_layout(d.index, 'validation'), 1)\nprint('ready', flush=True)\ntime.sleep(600)\n"
     )
+    layout = split_layout(dataset.index, "validation")
     with subprocess.Popen(
         [sys.executable, "-c", code, dataset.folder.url], stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "ready\n"
-        left = {p.name for p in place.iterdir()}
-        films = open_cache(dataset, "train", split_layout(dataset.index, "train"), 2)
-        assert left <= {p.name for p in place.iterdir()}  # in use, so it stays
-        films.close()
+        (left,) = place.iterdir()
+        shared = open_cache(dataset, "validation", layout, 1)
         holder.send_signal(signal.SIGKILL)
-    assert {p.name for p in place.iterdir()} == left
-    films = open_cache(dataset, "train", split_layout(dataset.index, "train"), 2)
-    assert not left & {p.name for p in place.iterdir()}
+    assert left.stat().st_size < 200
+    assert os.fstat(shared.file.fileno()).st_nlink == 0
+    assert shared.films.shape == (layout.films, 72, 72)
+    assert shared.films.any()  # who is left keeps them
+    again = open_cache(dataset, "validation", layout, 1)
+    assert os.path.samestat(os.fstat(again.file.fileno()), os.fstat(shared.file.fileno()))
+    again.close()
+    shared.close()
+    assert list(place.iterdir()) == []
+
+
+def test_the_list_of_a_killed_process_is_removed_by_the_next(dataset: Dataset, place: Path) -> None:
+    place.mkdir(mode=0o700)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    (place / "0123.users").write_text(f"{ended.pid} 3 1 2\n")
+    open_cache(dataset, "validation", split_layout(dataset.index, "validation"), 1).close()
+    assert list(place.iterdir()) == []
+
+
+def test_a_descriptor_that_means_another_file_by_now_is_not_taken(dataset: Dataset, place: Path) -> None:
+    layout = split_layout(dataset.index, "validation")
+    films = open_cache(dataset, "validation", layout, 1)
+    with films.users.open() as users, (place / "other").open("wb") as other:
+        words = users.read().split()
+        other.truncate(films.films.size)
+        films.users.write_text(" ".join([words[0], str(other.fileno()), *words[2:]]) + "\n")
+        again = open_cache(dataset, "validation", layout, 1)
+        assert np.array_equal(again.films, films.films)
+    again.close()
     films.close()
 
 
@@ -131,8 +162,32 @@ def test_too_little_shared_memory_spills_to_disk(
     monkeypatch.setattr(cache, "_room", lambda place: 0 if place.is_relative_to(memory) else 2**30)
     films = open_cache(dataset, "train", split_layout(dataset.index, "train"), 2)
     assert films.spilled
-    assert films.path.is_relative_to(disk)
+    assert films.users.is_relative_to(disk)
     films.close()
+
+
+def test_room_that_another_took_meanwhile_spills_too(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PLACE_VARIABLE)
+    memory, disk = tmp_path / "memory", tmp_path / "disk"
+    memory.mkdir()
+    disk.mkdir()
+    monkeypatch.setattr(cache, "SHARED_MEMORY", str(memory))
+    monkeypatch.setattr("tempfile.tempdir", str(disk))
+    reserve, calls = os.posix_fallocate, []
+
+    def full_at_first(file: int, start: int, size: int) -> None:
+        calls.append(size)
+        if len(calls) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        reserve(file, start, size)
+
+    monkeypatch.setattr(cache.os, "posix_fallocate", full_at_first)
+    films = open_cache(dataset, "validation", split_layout(dataset.index, "validation"), 2)
+    assert films.users.is_relative_to(disk)
+    films.close()
+    assert [list(place.iterdir()) for p in (memory, disk) for place in p.iterdir()] == [[], []]
 
 
 def test_a_folder_that_is_open_to_others_is_not_used(dataset: Dataset, place: Path) -> None:

@@ -139,6 +139,18 @@ def test_no_patient_comes_more_often_than_allowed(labels: Labels, most: int, pat
     assert (times <= free).all()
 
 
+def test_the_cap_leaves_out_another_film_of_a_patient_in_each_epoch() -> None:
+    """Patient a: a mass that is repeated, and five films without; patient b: 14 films without."""
+    labels, patients = _masses(1, 19), ["a"] * 6 + ["b"] * 14
+    plan = _plan(labels, ["Mass"], patients, resampling="oversample", target="Mass", max_per_patient=3)
+    epochs = [plan.multiplicity(epoch) for epoch in range(1, 51)]
+    assert all(times[:6].sum() == times[6:].sum() == 3 for times in epochs)
+    assert (np.sum(epochs, axis=0) > 0).all()
+    # Of a's six films three come, each once: the mass in half of the epochs, not in all.
+    assert np.allclose(plan.expected(), np.mean(epochs, axis=0))
+    assert abs(plan.expected()[0] - 0.5) < 0.2
+
+
 def test_exposure_counts_draws_films_and_patients() -> None:
     labels = np.array([[1, 0], [1, NAN], [0, 1], [0, 0]], np.float32)
     table = exposure(labels, ["a", "a", "b", "c"], ["Mass", "Edema"], np.array([3, 1, 0, 2]))
