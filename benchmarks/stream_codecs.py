@@ -67,7 +67,6 @@ def codecs(shape: tuple[int, int]) -> dict[str, tuple[Callable[[Film], bytes], C
         "JPEG XL, lossless, effort 1": (
             partial(imagecodecs.jpegxl_encode, lossless=True, effort=1), imagecodecs.jpegxl_decode,
         ),
-        "WebP, lossless": (partial(imagecodecs.webp_encode, lossless=True), imagecodecs.webp_decode),
         "differences + Zstandard": (_delta_zstd, partial(_undo_delta_zstd, shape=shape)),
         "Zstandard": (partial(_zstd, level=3), partial(_undo_zstd, shape=shape)),
         "none": (lambda film: film.tobytes(), partial(_raw, shape=shape)),
