@@ -19,3 +19,10 @@ Raw = Annotated[
     bool,
     typer.Option("--raw", help="Scores as the network gives them, without the calibration to probabilities."),
 ]
+
+_INTERVALS = "Intervals"
+Draws = Annotated[
+    int,
+    typer.Option("--draws", min=100, max=100_000, rich_help_panel=_INTERVALS, help="Draws of the bootstrap."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, rich_help_panel=_INTERVALS, help="Seed of the draws.")]

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ray_cxr.cli.arguments import Json
+from ray_cxr.cli.arguments import Draws, Json, Seed
 from ray_cxr.cli.output import number, output, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ray_cxr.evaluate.compare import Comparison, Pair
+    from ray_cxr.evaluate.compare_result import Comparison, Levels, Pair
 
 
 def compare(
@@ -34,8 +34,8 @@ def compare(
         bool, typer.Option("--across-protocols", help="Compare even where films, labels or protocols differ.")
     ] = False,
     split: Annotated[str, typer.Option(help="Which films of the runs: test or validation.")] = "test",
-    draws: Annotated[int, typer.Option(min=100, help="Draws of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
+    draws: Draws = 2000,
+    seed: Seed = 0,
     json_: Json = False,
 ) -> None:
     """Set results side by side with paired tests; exit 3 where they stand under different protocols."""
@@ -43,22 +43,23 @@ def compare(
     from ray_cxr.evaluate.compare import compare as compare_entries
     from ray_cxr.evaluate.compare_inputs import read_entries
     from ray_cxr.evaluate.compare_protocol import refuse_across
-    from ray_cxr.report.compare import method_sentence, render_comparison, summary_sentences
+    from ray_cxr.report.compare import few_sentences, method_sentence, render_comparison, summary_sentences
     from ray_cxr.storage import Folder
 
     entries = read_entries(places, labels, patients, split)
     if not across_protocols:
         refuse_across(entries)
     with ConsoleProgress() as progress:
-        progress.start("findings", 2 * len(entries) * len(entries[0].scored.findings))
-        comparison = compare_entries(entries, draws, seed, progress.advance)
+        comparison = compare_entries(entries, draws, seed, progress.start, progress.advance)
     answer = comparison.as_dict()
     lines: list[str | Table] = [
         *_protocol_lines(comparison),
-        _areas_table(comparison),
+        *_areas_tables(comparison),
         *_pair_tables(comparison),
+        *few_sentences(comparison),
+        *summary_sentences(comparison),
+        method_sentence(comparison),
     ]
-    lines += [*summary_sentences(comparison), method_sentence(comparison)]
     if out is not None:
         folder = Folder(out)
         folder.write_json("comparison.json", answer)
@@ -73,10 +74,12 @@ def _protocol_lines(comparison: Comparison) -> list[str]:
     for entry in comparison.entries:
         who = "" if entry.scored.patients is None else f" of {entry.scored.patients} patients"
         opened = "" if entry.openings is None else f", test split opened {entry.openings}×"
-        protocol = entry.protocol.get("protocol", "not stated")
-        lines.append(f"{entry.name}: {len(entry.scored)} films{who}, protocol {protocol}{opened}")
-    for field, values in comparison.differences.items():
-        lines.append(f"compared across protocols, as asked; {field}: {' / '.join(values)}")
+        lines.append(
+            f"{entry.name}: {len(entry.scored)} films{who}, protocol {entry.stated('protocol')}{opened}"
+        )
+    if comparison.differences:
+        lines.append(f"compared across protocols, as asked; what differs ({' / '.join(comparison.names)}):")
+        lines += [f"  {field}: {' / '.join(values)}" for field, values in comparison.differences.items()]
     if comparison.unequal_labels:
         lines.append(
             f"labels that differ between the models, left out of the tests: {comparison.unequal_labels}"
@@ -84,30 +87,43 @@ def _protocol_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _areas_table(comparison: Comparison) -> Table:
+def _areas_tables(comparison: Comparison) -> list[Table]:
+    """On the films of the tests; on each model's own films beside, where these are others."""
+    tables = []
+    if comparison.common_films:
+        title = f"AUROC on the {comparison.common_films} films of all"
+        tables.append(_areas_table(title, comparison, comparison.levels, comparison.mean_name))
+    if comparison.own is not None:
+        title = "AUROC of each on all its own films (not comparable)"
+        tables.append(_areas_table(title, comparison, comparison.own, "mean"))
+    return tables
+
+
+def _areas_table(title: str, comparison: Comparison, levels: list[Levels], mean: str) -> Table:
     rows: list[list[object]] = [
-        [f, *(number(a[f].value) for a in comparison.auroc)] for f in comparison.findings
+        [f, *(number(of.auroc[f].value) for of in levels)] for f in comparison.findings
     ]
-    rows.append(["mean", *(number(m.value) for m in comparison.mean_auroc)])
-    return table("AUROC", ["finding", *comparison.names], rows)
+    if any(of.mean_auroc.value is not None for of in levels):
+        rows.append([mean, *(number(of.mean_auroc.value) for of in levels)])
+    return table(title, ["finding", *comparison.names], rows)
 
 
 def _pair_tables(comparison: Comparison) -> list[Table]:
     tables = []
     for first, second in dict.fromkeys((p.first, p.second) for p in comparison.pairs):
         pairs = [p for p in comparison.pairs if (p.first, p.second) == (first, second)]
-        title = f"{comparison.names[first]} minus {comparison.names[second]}, AUROC on {comparison.common_films} films of all"
+        title = f"{comparison.names[first]} minus {comparison.names[second]}: AUROC on the {comparison.common_films} films of all"
         columns = ["finding", "difference", "95 % interval", "p", "p (Holm)"]
-        tables.append(table(title, columns, [_pair_row(p) for p in pairs]))
+        tables.append(table(title, columns, [_pair_row(p, comparison.mean_name) for p in pairs]))
     return tables
 
 
-def _pair_row(pair: Pair) -> list[object]:
+def _pair_row(pair: Pair, mean: str) -> list[object]:
     ends, value = pair.auroc.interval, pair.auroc.value
     return [
-        pair.finding or "mean",
+        pair.finding or mean,
         number(value) if value is None else f"{value:+.3f}",
-        f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else "none",
+        f"{ends[0]:+.3f} to {ends[1]:+.3f}" if ends else pair.untested or "none",
         _p(pair.p),
         _p(pair.p_holm),
     ]
@@ -115,5 +131,5 @@ def _pair_row(pair: Pair) -> list[object]:
 
 def _p(value: float | None) -> str:
     if value is None:
-        return "none"
+        return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -87,7 +87,8 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     """A table whose first column is text and whose others are figures."""
     made = Table(title=title, title_justify="left")
     for position, column in enumerate(columns):
-        made.add_column(column, justify="left" if position == 0 else "right")
+        # Where it is narrow, a long word goes on in the next line; by default rich cuts it.
+        made.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         made.add_row(*(str(cell) for cell in row))
     return made

@@ -127,15 +127,11 @@ def reader_lines(figures: dict[str, Any]) -> list[str | Table]:
         for f, a in figures["agreement"].items()
     ]
     columns = [
-        "finding",
-        "pairs that agree",
-        "… on a yes",
-        "Fleiss' kappa",
-        "Krippendorff's alpha",
-        "mean Cohen's kappa",
-    ]
+        "finding", "pairs that\nagree", "… on\na yes", "Fleiss\nkappa", "Krippendorff\nalpha", "mean Cohen\nkappa",
+    ]  # fmt: skip
     title = f"Agreement of {len(figures['readers'])} readers on {figures['films']} films"
-    lines: list[str | Table] = [table(title, columns, rows), f"consensus: {figures['rule']['sentence']}"]
+    lines: list[str | Table] = [table(title, columns, rows), *_twice_lines(figures["self_agreement"])]
+    lines.append(f"consensus: {figures['rule']['sentence']}")
     for key, words in (
         ("films_unread", "films of the test that nobody read, and that are left out beside readers"),
         ("films_without_test", "films that were read, but are not tested or labelled"),
@@ -149,14 +145,29 @@ def reader_lines(figures: dict[str, Any]) -> list[str | Table]:
     return lines
 
 
+def _twice_lines(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What readers said twice of one film, where one did."""
+    twice, same = (sum(f[key] for f in found.values()) for key in ("read_twice", "same_answer"))
+    if not twice:
+        return []
+    contradicted = [
+        f"{f} {c['read_twice'] - c['same_answer']}"
+        for f, c in found.items()
+        if c["read_twice"] > c["same_answer"]
+    ]
+    line = (
+        f"answers that one reader gave to one film more than once: {twice:,}, contradictory {twice - same:,}"
+    )
+    return [line + (f" (these count as uncertain: {', '.join(contradicted)})" if contradicted else "")]
+
+
 def _difference_table(differences: dict[str, dict[str, int]]) -> Table:
     keys = {
-        "both_positive": "both yes", "both_negative": "both no", "only_ours": "consensus yes, label no",
-        "only_theirs": "consensus no, label yes", "undecided_positive": "no consensus, label yes",
-        "undecided_negative": "no consensus, label no",
+        "both_positive": "both\nyes", "both_negative": "both\nno", "only_ours": "yes,\nlabel no",
+        "only_theirs": "no,\nlabel yes", "undecided_positive": "none,\nlabel yes", "undecided_negative": "none,\nlabel no",
     }  # fmt: skip
     rows: list[list[object]] = [[f, *(counts[k] for k in keys)] for f, counts in differences.items()]
-    return table("Consensus against the labels (films)", ["finding", *keys.values()], rows)
+    return table("Consensus (named first) against the labels, films", ["finding", *keys.values()], rows)
 
 
 def _model_table(figures: dict[str, Any]) -> Table:
@@ -169,17 +180,18 @@ def _model_table(figures: dict[str, Any]) -> Table:
             continue
         ends = mean["difference"]["interval"]
         spread = f" ({ends[0]:+.3f} to {ends[1]:+.3f})" if ends else ""
-        verdict = {True: "non-inferior", False: "not shown", None: ""}[mean["non_inferior"]]
+        untested = "" if mean["margin"] is None else "not tested"
+        verdict = {True: "yes", False: "not shown", None: untested}[mean["non_inferior"]]
         point = f"{mean['sensitivity']:.3f} / {mean['specificity']:.3f}"
         rows.append([finding, under, point, f"{mean['difference']['value']:+.3f}{spread}", verdict])
     columns = [
         "finding",
-        "readers under the curve",
-        "mean reader: sensitivity / specificity",
+        "under\ncurve",
+        "mean reader\nsens. / spec.",
         "model − mean reader",
-        "non-inferior",
+        "non-\ninferior",
     ]
-    return table("The model beside the readers", columns, rows)
+    return table("The model beside the readers (how many of them lie under its curve)", columns, rows)
 
 
 def _reference_line(reference: dict[str, Any]) -> str:

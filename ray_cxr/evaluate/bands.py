@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ray_cxr.evaluate.bootstrap import LEVEL, Draws, Floats, interval
+from ray_cxr.evaluate.bootstrap import Draws, Floats, percentiles
 
 GRID = np.linspace(0.0, 1.0, 101)
 """1 - specificity, and recall, at which a band is measured."""
@@ -91,5 +91,5 @@ def _precisions(films: _Films, positive: Floats, negative: Floats) -> Floats:
 
 
 def _band(values: Floats) -> Band:
-    ends = [interval(column, LEVEL) or (np.nan, np.nan) for column in values.T]
+    ends = [percentiles(column) or (np.nan, np.nan) for column in values.T]
     return Band(np.array([e[0] for e in ends]), np.array([e[1] for e in ends]))

@@ -195,8 +195,15 @@ def _joined(blocks: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 def interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float] | None:
     """Percentile interval of a figure's draws [D] (Efron and Tibshirani 1993, chapter 13); NaN = no figure in this draw.
 
-    None where more than 1 - FEWEST_DRAWS of the draws have no figure: the rest would not speak for all.
+    None where more than 1 - FEWEST_DRAWS of the draws have no figure, for the rest would not speak for all; and where it would
+    have no width (a sensitivity of 1, a score that is constant): draws of these films cannot say how sure such a figure is.
     """
+    ends = percentiles(values, level)
+    return ends if ends is not None and ends[0] < ends[1] else None
+
+
+def percentiles(values: ArrayLike, level: float = LEVEL) -> tuple[float, float] | None:
+    """Ends of `interval`, also where both are the same."""
     table = np.asarray(values, np.float64)
     known = table[~np.isnan(table)]
     if not len(known) or len(known) < FEWEST_DRAWS * len(table):

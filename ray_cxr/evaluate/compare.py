@@ -2,144 +2,89 @@
 
 Reads: `Entry` of each model. Gives: `Comparison`. The difference of two AUROCs is tested by DeLong's method for films that share
 patients (`delong`), its interval comes from draws of patients in which both models are measured; p-values are adjusted over
-findings and pairs together (Holm). Pure.
+findings and pairs together (Holm). Where a finding has too few patients (`testable`), its difference is shown and not tested. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_cxr.axes import Labels
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.bootstrap import Floats, area_draws, draw_patient_weights, interval, p_value
+from ray_cxr.evaluate.bootstrap import Draws, Floats, area_draws, draw_patient_weights, interval, p_value
 from ray_cxr.evaluate.compare_protocol import Entry, protocol_differences
+from ray_cxr.evaluate.compare_result import NO_SPREAD, TOO_FEW, Comparison, Figure, Levels, Pair
 from ray_cxr.evaluate.delong import delong_difference
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.testable import FEWEST_PATIENTS, class_patients
 from ray_cxr.metrics import auroc, average_precision, mean_measurable
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure with its 95 % interval; None = not measurable."""
-
-    value: float | None
-    interval: tuple[float, float] | None
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "interval": list(self.interval) if self.interval else None}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """First minus second, on one finding (or the mean over findings, `finding` None)."""
-
-    first: int
-    second: int
-    finding: str | None
-    auroc: Figure
-    average_precision: Figure
-    p: float | None
-    """Two-sided: clustered DeLong for a finding, bootstrap for the mean."""
-    p_holm: float | None = None
-
-    def as_dict(self, names: Sequence[str]) -> dict[str, Any]:
-        return {
-            "first": names[self.first], "second": names[self.second], "finding": self.finding,
-            "auroc_difference": self.auroc.as_dict(), "average_precision_difference": self.average_precision.as_dict(),
-            "p": self.p, "p_holm": self.p_holm,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Models side by side. Figures of a model are on its own films, tests on the films that all have in common."""
-
-    entries: list[Entry]
-    findings: list[str]
-    auroc: list[dict[str, Figure]]
-    average_precision: list[dict[str, Figure]]
-    mean_auroc: list[Figure]
-    """Over the findings that every model can be measured on."""
-    pairs: list[Pair]
-    common_films: int
-    clustered: bool
-    unequal_labels: int
-    """Cells of common films whose labels differ between models; they are left out of the tests."""
-    differences: dict[str, list[str]]
-    """Field of the protocol → each model's value, where they differ."""
-    draws: int
-    seed: int
-
-    @property
-    def names(self) -> list[str]:
-        return [e.name for e in self.entries]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For `--json` and `comparison.json`."""
-        return {
-            "models": [
-                {
-                    "name": e.name, "films": len(e.scored), "patients": e.scored.patients, "protocol": e.protocol or None,
-                    "test_openings": e.openings, "leak": e.leak, "mean_auroc": self.mean_auroc[n].as_dict(),
-                    "auroc": {f: figure.as_dict() for f, figure in self.auroc[n].items()},
-                    "average_precision": {f: figure.as_dict() for f, figure in self.average_precision[n].items()},
-                }
-                for n, e in enumerate(self.entries)
-            ],
-            "findings": self.findings,
-            "pairs": [p.as_dict(self.names) for p in self.pairs],
-            "common_films": self.common_films,
-            "intervals": "patients" if self.clustered else "films (image-level)",
-            "unequal_labels": self.unequal_labels,
-            "protocol_differences": self.differences,
-            "draws": self.draws,
-            "seed": self.seed,
-        }  # fmt: skip
 
 
 def compare(
     entries: Sequence[Entry],
     draws: int = 2000,
     seed: int = 0,
+    start: Callable[[str, int], None] = lambda what, count: None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Comparison:
-    """The models side by side with paired tests. InputError where they have no finding in common."""
+    """The models side by side with paired tests. InputError where they have no finding in common.
+
+    start, advance: told how many findings there are to measure, and each that is.
+    """
     findings = [f for f in entries[0].scored.findings if all(f in e.scored.findings for e in entries)]
     if not findings:
         listed = "; ".join(f"{e.name}: {', '.join(e.scored.findings)}" for e in entries)
         raise InputError(f"RUN: the models have no finding in common ({listed}).")
-    clustered = all(e.scored.clustered for e in entries)
-    common, labels, unequal = _common(entries, findings)
-    own = [_own_figures(e.scored, findings, draws, seed, advance) for e in entries]
-    aurocs, precisions = [o[0] for o in own], [o[1] for o in own]
-    pairs = _pairs(common, labels, findings, draws, seed, advance) if common and len(common[0]) else []
-    measured = [f for f in findings if all(a[f].value is not None for a in aurocs)]
+    common, unequal = _common(entries, findings)
+    apart = unequal > 0 or any(len(e.scored) != len(common[0]) for e in entries)
+    start("findings", (2 if apart else 1) * len(entries) * len(findings))
+    patients = {f: class_patients(common[0].column(f)[0], common[0].units) for f in findings}
+    tested = [f for f in findings if min(patients[f]) >= FEWEST_PATIENTS]
+    drawn = draw_patient_weights(common[0].units.tolist(), draws, seed)
+    measured = [_Measured.of(s, drawn, advance) for s in common]
+    own = (
+        [_Measured.of(e.scored, _own_draws(e, draws, seed), advance, findings) for e in entries]
+        if apart
+        else None
+    )
+    of_all = [f for f in findings if own and all(o.areas[f].value is not None for o in own)]
     return Comparison(
-        list(entries), findings, aurocs, precisions, [_mean(o[2], aurocs[n], measured) for n, o in enumerate(own)],
-        pairs, len(common[0]), clustered, unequal, protocol_differences(entries), draws, seed,
+        list(entries), findings, [m.levels(tested) for m in measured], None if own is None else [o.levels(of_all) for o in own],
+        _pairs(common, measured, tested), common, tested,
+        {f: counts for f, counts in patients.items() if f not in tested and min(counts)},
+        common[0].clustered, unequal, protocol_differences(entries), draws, seed,
     )  # fmt: skip
 
 
-def _common(entries: Sequence[Entry], findings: Sequence[str]) -> tuple[list[Scored], Labels, int]:
-    """Each model's films that all have, in one order; their labels [N, F], NaN where models disagree; how many those are."""
+def _own_draws(entry: Entry, draws: int, seed: int) -> Draws:
+    return draw_patient_weights(entry.scored.units.tolist(), draws, seed)
+
+
+def _common(entries: Sequence[Entry], findings: Sequence[str]) -> tuple[list[Scored], int]:
+    """Each model's films that all have, in one order, with the findings of all and one set of labels, NaN where models
+    disagree; and how many cells those are."""
     ids = entries[0].scored.image_ids
     for entry in entries[1:]:
         ids = ids[np.isin(ids, entry.scored.image_ids)]
     common = [e.scored.only(_positions(e.scored.image_ids, ids)) for e in entries]
-    tables = [s.labels[:, [s.findings.index(f) for f in findings]] for s in common]
+    columns = [[s.findings.index(f) for f in findings] for s in common]
+    tables = [s.labels[:, c] for s, c in zip(common, columns, strict=True)]
     labels = tables[0].copy()
     unequal = np.zeros(labels.shape, bool)
     for table in tables[1:]:
         unequal |= ~((labels == table) | (np.isnan(labels) & np.isnan(table)))
     labels[unequal] = np.nan
-    return common, labels, int(unequal.sum())
+    patients = next((s.patient_ids for s in common if s.clustered), None)
+    alike = [
+        replace(s, findings=list(findings), labels=labels, scores=s.scores[:, c], patient_ids=patients)
+        for s, c in zip(common, columns, strict=True)
+    ]  # fmt: skip
+    return alike, int(unequal.sum())
 
 
 def _positions(ids: NDArray[np.object_], wanted: NDArray[np.object_]) -> NDArray[np.int64]:
@@ -147,29 +92,42 @@ def _positions(ids: NDArray[np.object_], wanted: NDArray[np.object_]) -> NDArray
     return np.array([place[image] for image in wanted], np.int64)
 
 
-def _own_figures(
-    scored: Scored, findings: Sequence[str], draws: int, seed: int, advance: Callable[[int], None]
-) -> tuple[dict[str, Figure], dict[str, Figure], dict[str, Floats]]:
-    """AUROC and average precision by finding, and the AUROC's draws."""
-    drawn = draw_patient_weights(scored.units.tolist(), draws, seed)
-    areas, precisions, kept = {}, {}, {}
-    for finding in findings:
-        truth, score = scored.column(finding)
-        area, precision = auroc(truth, score), average_precision(truth, score)
-        areas[finding], precisions[finding] = Figure(area, None), Figure(precision, None)
-        if area is not None:
-            kept[finding], of_precision = area_draws(truth, score, drawn)
-            areas[finding] = Figure(area, interval(kept[finding]))
-            precisions[finding] = Figure(precision, interval(of_precision))
-        advance(1)
-    return areas, precisions, kept
+@dataclass(frozen=True)
+class _Measured:
+    """A model's figures by finding, and their draws [D] where it has any."""
 
+    areas: dict[str, Figure]
+    precisions: dict[str, Figure]
+    area_draws: dict[str, Floats]
+    precision_draws: dict[str, Floats]
 
-def _mean(kept: dict[str, Floats], areas: dict[str, Figure], measured: Sequence[str]) -> Figure:
-    if not measured:
-        return Figure(None, None)
-    value = mean_measurable({f: areas[f].value for f in measured})
-    return Figure(value, interval(_mean_draws([kept[f] for f in measured])))
+    @classmethod
+    def of(
+        cls,
+        scored: Scored,
+        drawn: Draws,
+        advance: Callable[[int], None],
+        findings: Sequence[str] | None = None,
+    ) -> _Measured:
+        made = cls({}, {}, {}, {})
+        for finding in findings or scored.findings:
+            truth, score = scored.column(finding)
+            area, precision = auroc(truth, score), average_precision(truth, score)
+            made.areas[finding], made.precisions[finding] = Figure(area), Figure(precision)
+            if area is not None:
+                of_area, of_precision = area_draws(truth, score, drawn)
+                made.area_draws[finding], made.precision_draws[finding] = of_area, of_precision
+                made.areas[finding] = Figure(area, interval(of_area))
+                made.precisions[finding] = Figure(precision, interval(of_precision))
+            advance(1)
+        return made
+
+    def levels(self, mean_over: Sequence[str]) -> Levels:
+        mean = Figure(None)
+        if mean_over:
+            value = mean_measurable({f: self.areas[f].value for f in mean_over})
+            mean = Figure(value, interval(_mean_draws([self.area_draws[f] for f in mean_over])))
+        return Levels(self.areas, self.precisions, mean)
 
 
 def _mean_draws(tables: Sequence[Floats]) -> Floats:
@@ -180,84 +138,74 @@ def _mean_draws(tables: Sequence[Floats]) -> Floats:
     return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
 
 
-def _pairs(
-    common: Sequence[Scored],
-    labels: Labels,
-    findings: Sequence[str],
-    draws: int,
-    seed: int,
-    advance: Callable[[int], None],
-) -> list[Pair]:
+def _pairs(common: Sequence[Scored], measured: Sequence[_Measured], tested: Sequence[str]) -> list[Pair]:
     """Every two models on every finding, then on the mean; p-values of the findings are adjusted together."""
-    units = common[0].units.tolist()
-    drawn = draw_patient_weights(units, draws, seed)
-    scores = [{f: s.column(f)[1] for f in findings} for s in common]
-    both = [f for n, f in enumerate(findings) if len(np.unique(labels[~np.isnan(labels[:, n]), n])) == 2]
-    truths = {f: labels[:, list(findings).index(f)] for f in both}
-    areas: list[dict[str, tuple[Floats, Floats]]] = []
-    for model in scores:
-        areas.append({f: area_draws(truths[f], model[f], drawn) for f in both})
-        advance(len(findings))
+    both = list(measured[0].area_draws)
     found, means = [], []
     for first, second in combinations(range(len(common)), 2):
-        one = [
-            _pair(
-                first,
-                second,
-                f,
-                truths[f],
-                scores[first][f],
-                scores[second][f],
-                areas[first][f],
-                areas[second][f],
-                units,
-            )
-            for f in both
-        ]
-        found += one
-        if one:
-            means.append(_mean_pair(one, areas[first], areas[second]))
+        one, other = measured[first], measured[second]
+        found += [_Paired(one, other, f).pair(first, second, common, enough=f in tested) for f in both]
+        if tested:
+            means.append(_mean_pair(first, second, [_Paired(one, other, f) for f in tested]))
     return [*_adjusted(found), *_adjusted(means)]
 
 
-def _pair(
-    first: int, second: int, finding: str, truth: Labels, one: Floats, other: Floats,
-    one_areas: tuple[Floats, Floats], other_areas: tuple[Floats, Floats], units: Sequence[str],
-) -> Pair:  # fmt: skip
-    tested = delong_difference(truth, one, other, units)
-    assert tested is not None, "both classes are there"
-    known = ~np.isnan(truth)
-    precision = [average_precision(truth[known], scores[known]) for scores in (one, other)]
-    assert precision[0] is not None
-    assert precision[1] is not None
-    return Pair(
-        first, second, finding,
-        Figure(tested.difference, interval(one_areas[0] - other_areas[0])),
-        Figure(precision[0] - precision[1], interval(one_areas[1] - other_areas[1])),
-        tested.p,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class _Paired:
+    """Two models on one finding, in the same draws."""
+
+    one: _Measured
+    other: _Measured
+    finding: str
+
+    @property
+    def areas(self) -> Floats:
+        """[D] first minus second."""
+        return self.one.area_draws[self.finding] - self.other.area_draws[self.finding]
+
+    @property
+    def precisions(self) -> Floats:
+        """[D] first minus second."""
+        return self.one.precision_draws[self.finding] - self.other.precision_draws[self.finding]
+
+    def values(self) -> tuple[float, float]:
+        """AUROC and average precision of the first minus those of the second."""
+        area, precision = (
+            (mine[self.finding].value or 0.0) - (theirs[self.finding].value or 0.0)
+            for mine, theirs in (
+                (self.one.areas, self.other.areas),
+                (self.one.precisions, self.other.precisions),
+            )
+        )
+        return area, precision
+
+    def pair(self, first: int, second: int, common: Sequence[Scored], *, enough: bool) -> Pair:
+        area, precision = self.values()
+        if not enough:
+            return Pair(first, second, self.finding, Figure(area), Figure(precision), None, untested=TOO_FEW)
+        truth, scores = common[first].column(self.finding)
+        tested = delong_difference(
+            truth, scores, common[second].column(self.finding)[1], common[0].units.tolist()
+        )
+        ends = interval(self.areas)
+        p = tested.p if tested is not None and ends is not None else None
+        return Pair(
+            first, second, self.finding, Figure(area, ends if p is not None else None),
+            Figure(precision, interval(self.precisions)), p, untested=NO_SPREAD if p is None else None,
+        )  # fmt: skip
 
 
-def _mean_pair(
-    pairs: Sequence[Pair], one: dict[str, tuple[Floats, Floats]], other: dict[str, tuple[Floats, Floats]]
-) -> Pair:
+def _mean_pair(first: int, second: int, paired: Sequence[_Paired]) -> Pair:
     """The mean difference over findings; p from the draws, because the findings of a film are not independent."""
-    area, precision = (_mean_draws([one[f][number] - other[f][number] for f in one]) for number in (0, 1))
+    areas, precisions = _mean_draws([p.areas for p in paired]), _mean_draws([p.precisions for p in paired])
+    area, precision = np.mean([p.values() for p in paired], axis=0).tolist()
+    ends = interval(areas)
     return Pair(
-        pairs[0].first, pairs[0].second, None,
-        Figure(_mean_value([p.auroc for p in pairs]), interval(area)),
-        Figure(_mean_value([p.average_precision for p in pairs]), interval(precision)),
-        p_value(area),
+        first, second, None, Figure(area, ends), Figure(precision, interval(precisions)),
+        p_value(areas) if ends else None, untested=None if ends else NO_SPREAD,
     )  # fmt: skip
-
-
-def _mean_value(figures: Sequence[Figure]) -> float | None:
-    return mean_measurable({str(n): f.value for n, f in enumerate(figures)})
 
 
 def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:
     adjusted = holm(dict(enumerate(p.p for p in pairs)))
-    return [
-        Pair(p.first, p.second, p.finding, p.auroc, p.average_precision, p.p, adjusted[n])
-        for n, p in enumerate(pairs)
-    ]
+    return [replace(p, p_holm=adjusted[n]) for n, p in enumerate(pairs)]

@@ -19,6 +19,7 @@ from ray_cxr.storage import Folder
 SPLITS = ("test", "validation")
 _STATED = ("protocol", "fingerprint")
 """Fields of `metrics.json`."""
+_COUNTED = ("test_films", "test_patients")
 
 
 def read_entries(
@@ -58,10 +59,16 @@ def _run_entry(run: Folder, name: str, split: str) -> Entry:
     scored = read_scored(f"{run.url}/{table}", None)
     config = yaml.safe_load(run.read_bytes("config.yaml"))
     protocol = {"split": split} | {k: metrics[k] for k in _STATED if metrics.get(k) is not None}
-    # What is a table in itself (films and shares by split) follows from the fingerprint, and would fill the screen.
-    details = {k: v for k, v in (metrics.get("protocol_details") or {}).items() if not isinstance(v, Mapping)}
+    details = _details(metrics.get("protocol_details") or {})
     stated = protocol | (details or _split_settings(config))
     return Entry(name, scored, stated, metrics.get("test_openings"), metrics.get("leak"))
+
+
+def _details(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is a table in itself, which follows from the fingerprint, and the counts, which follow from the films."""
+    return {
+        k: v for k, v in found.items() if v is not None and k not in _COUNTED and not isinstance(v, Mapping)
+    }
 
 
 def _metrics(run: Folder, split: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
 from ray_cxr.evaluate.bootstrap import LEVEL, Floats
+from ray_cxr.evaluate.testable import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Areas:
         return math.sqrt(max(self.covariance[model, model], 0.0))
 
     def interval(self, model: int = 0, level: float = LEVEL) -> tuple[float, float] | None:
-        """Normal interval of one model's AUROC, cut at 0 and 1; None where it has no variance."""
+        """Normal interval of one model's AUROC, cut at 0 and 1; None where its variance is 0 or NaN."""
         error = self.standard_error(model)
-        if math.isnan(error):
+        if not error > ROUNDING:
             return None
         reach = float(norm.ppf((1 + level) / 2)) * error
         return max(0.0, float(self.aurocs[model]) - reach), min(1.0, float(self.aurocs[model]) + reach)
@@ -48,8 +49,8 @@ class Difference:
     p: float | None
 
     def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """Normal interval of the difference; None where it has no variance."""
-        if math.isnan(self.standard_error):
+        """Normal interval of the difference; None where its variance is 0 or NaN."""
+        if not self.standard_error > ROUNDING:
             return None
         reach = float(norm.ppf((1 + level) / 2)) * self.standard_error
         return self.difference - reach, self.difference + reach
@@ -122,7 +123,7 @@ def delong_difference(
 
 
 def _tested(difference: float, error: float) -> Difference:
-    if not error > 0:
+    if not error > ROUNDING:
         return Difference(difference, error, None, None)
     z = difference / error
     return Difference(difference, error, z, float(2 * norm.sf(abs(z))))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ray_cxr.axes import Labels, Scores
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.bootstrap import LEVEL, draw_patient_weights, interval
 from ray_cxr.evaluate.finding import FindingFigures, OneFinding, Shared, Weighted
@@ -19,9 +20,10 @@ from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.operating import POINTS, RATES, Point, Rate, choose_points
 from ray_cxr.evaluate.parallel import all_findings
-from ray_cxr.evaluate.reliability import COUNT_BINS, WIDTH_BINS, Reliability
+from ray_cxr.evaluate.reliability import COUNT_BINS, WHY_NO_ECE_INTERVAL, WIDTH_BINS, Reliability
 from ray_cxr.evaluate.subgroups import DRAWS as SUBGROUP_DRAWS
-from ray_cxr.evaluate.subgroups import SMALLEST, groupings
+from ray_cxr.evaluate.subgroups import groupings
+from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 from ray_cxr.metrics import mean_measurable, metrics_by_finding
 
 NOT_PROBABILITIES = "the scores are no probabilities: some lie outside 0..1"
@@ -78,6 +80,7 @@ def measure(
         **metrics_by_finding(test.labels, test.scores, test.findings),
         "protocol": test.protocol,
         "patients": test.patients,
+        "constant_scores": [f for f in test.findings if _is_constant(*test.column(f))],
         "intervals": _intervals(by_finding, test, choices),
         "operating_points": _operating_points(by_finding, points, validation, choices),
         "calibration": _calibration(by_finding, test),
@@ -100,6 +103,11 @@ def _points(
         f: choose_points(*validation.column(f), choices.sensitivity, choices.specificity) if f in there else None
         for f in test.findings
     }  # fmt: skip
+
+
+def _is_constant(labels: Labels, scores: Scores) -> bool:
+    """Whether all labelled films have one score, so that it ranks nothing."""
+    return len(np.unique(scores[~np.isnan(labels)])) == 1
 
 
 def _shared(test: Scored, choices: Choices) -> Shared:
@@ -217,6 +225,8 @@ def _calibration(found: Mapping[str, FindingFigures | None], test: Scored) -> di
         "reason": None,
         "ece_bins": f"{WIDTH_BINS} of equal width",
         "ece_equal_count_bins": f"{COUNT_BINS} of equally many films",
+        "ece_interval": None,
+        "ece_interval_reason": WHY_NO_ECE_INTERVAL,
         "findings": table,
         "mean": {
             name: mean_measurable({f: t[name] for f, t in table.items() if t})
@@ -288,7 +298,7 @@ def _subgroups(found: Mapping[str, FindingFigures | None], shared: Shared, test:
             }
             for group in sorted({v for v in values if v is not None})
         }  # fmt: skip
-    return {"smallest": SMALLEST, "draws": min(SUBGROUP_DRAWS, len(shared.draws)), "groupings": table}
+    return {"smallest": FEWEST_PATIENTS, "draws": min(SUBGROUP_DRAWS, len(shared.draws)), "groupings": table}
 
 
 def _group(figures: FindingFigures, grouping: str, group: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ray_cxr.axes import Labels
 from ray_cxr.evaluate.bootstrap import Draws, Floats, interval
 from ray_cxr.evaluate.holm import holm
+from ray_cxr.evaluate.testable import too_few
 
 FEWEST = 5
 """Positive and negative films that a reader must have read to be part of the mean reader."""
@@ -50,6 +51,8 @@ class Beside:
     """Model's sensitivity less the reader's."""
     left_out: bool
     """Whether the reference is the consensus of the other readers."""
+    testable: bool
+    """Whether enough patients (`testable`) were read for a test."""
     draws: Floats
     """[D] the difference in each draw."""
     chosen: NDArray[np.bool_]
@@ -75,7 +78,7 @@ class MeanReader:
     difference: Estimate
     margin: float | None = None
     p: float | None = None
-    """One-sided p of "the difference is -margin or worse"."""
+    """One-sided p of "the difference is -margin or worse"; None with too few patients, or without a margin."""
     p_holm: float | None = None
     """The same, adjusted over findings."""
 
@@ -124,7 +127,7 @@ def with_margin(studies: Sequence[FindingStudy], margin: float | None) -> list[F
     """The studies with the test of non-inferiority by this margin (sensitivity, 0..1), adjusted over the findings."""
     if margin is None:
         return list(studies)
-    p_values = {s.finding: _p_inferior(mean_draws(s.readers), margin) for s in studies if s.mean}
+    p_values = {s.finding: _p_inferior(s.readers, margin) for s in studies if s.mean}
     adjusted = holm(p_values)
     out = []
     for study in studies:
@@ -198,8 +201,8 @@ def _beside(
         for name in point
     }
     return Beside(
-        reader, int(chosen.sum()), int(truth.sum()), **estimates, left_out=left_out, draws=spread["difference"],
-        chosen=chosen, reference=reference, scores=scores,
+        reader, int(chosen.sum()), int(truth.sum()), **estimates, left_out=left_out,
+        testable=not too_few(truth, drawn.unit_of), draws=spread["difference"], chosen=chosen, reference=reference, scores=scores,
     )  # fmt: skip
 
 
@@ -242,6 +245,10 @@ def _mean_reader(readers: Sequence[Beside]) -> MeanReader | None:
     return MeanReader(len(measured), sensitivity, specificity, Estimate(difference, spread))
 
 
-def _p_inferior(differences: Floats, margin: float) -> float | None:
+def _p_inferior(readers: Sequence[Beside], margin: float) -> float | None:
+    """None where a reader of the mean read too few patients, or the draws give no interval."""
+    differences = mean_draws(readers)
+    if interval(differences) is None or not all(r.testable for r in _enough(readers)):
+        return None
     known = differences[~np.isnan(differences)]
-    return float(((known <= -margin).sum() + 1) / (len(known) + 1)) if interval(differences) else None
+    return float(((known <= -margin).sum() + 1) / (len(known) + 1))

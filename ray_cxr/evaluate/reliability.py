@@ -14,6 +14,11 @@ WIDTH_BINS = 15
 COUNT_BINS = 10
 """Bins of equally many films of the reliability curve: scores of a rare finding crowd near 0, where wide bins see nothing."""
 
+WHY_NO_ECE_INTERVAL = (
+    "each bin adds the size of its gap, whichever way it goes, so chance only ever makes the error larger; a draw, with films "
+    "repeated, has more chance in it than the sample, and the percentiles of draws would lie above the figure, not around it"
+)
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -41,8 +46,7 @@ def reliability(
 ) -> Reliability | None:
     """From labels [N] (0, 1, NaN = left out) and scores [N] in 0..1; None where no film is labelled.
 
-    weights [N]: sampling weights. The calibration error has no interval: a draw, with its films repeated, has a larger error
-    than the sample, so the percentiles would not be around it.
+    weights [N]: sampling weights. The calibration error has no interval, for WHY_NO_ECE_INTERVAL.
     """
     truth, score = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     known = np.flatnonzero(~np.isnan(truth))

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from ray_cxr.evaluate.bootstrap import Draws, Floats, auroc_draws, interval, weighted_auroc
+from ray_cxr.evaluate.testable import ROUNDING, too_few
 
 AGE_EDGES = (18, 40, 60, 80)
 """Ages in years at which an age band begins."""
-SMALLEST = 10
-"""A group with fewer positive or fewer negative patients (films, where patients are not known) is marked, and not tested."""
 DRAWS = 1000
 """Draws that subgroups are measured with: there are many of them, and a spread needs fewer than a percentile."""
 MOST_GROUPS = 12
@@ -31,8 +30,9 @@ MOST_GROUPS = 12
 class GroupFigures:
     """One finding in one subgroup. auroc, interval: None = not measurable.
 
-    gap: AUROC of the group minus that of all other films whose group is known, its interval and p before adjustment; None in
-    a group that is `small`, and in the second of two groups, whose gap is the first's with the sign turned.
+    small: fewer than `testable.FEWEST_PATIENTS` positive or negative patients. gap: AUROC of the group minus that of all other films
+    whose group is known, its interval and p before adjustment; None in a group that is `small` or whose others are, and in
+    the second of two groups, whose gap is the first's with the sign turned.
     """
 
     films: int
@@ -98,27 +98,23 @@ def _group(
     rest: NDArray[np.bool_] | None,
 ) -> GroupFigures:
     known = int((~np.isnan(labels[inside])).sum())
-    small = _is_small(labels, draws, inside)
+    small = too_few(labels[inside], draws.unit_of[inside])
     plain = (known, int((labels[inside] == 1).sum()), small)
     value = _auroc(labels[inside], scores[inside])
     if value is None:
         return GroupFigures(*plain, None, None)
     drawn = auroc_draws(labels[inside], scores[inside], draws.of(inside))
-    if rest is None or small or _is_small(labels, draws, rest):
+    if rest is None or small or too_few(labels[rest], draws.unit_of[rest]):
         return GroupFigures(*plain, value, interval(drawn))
     other = _auroc(labels[rest], scores[rest])
     assert other is not None  # else the rest would be small
     differences = drawn - auroc_draws(labels[rest], scores[rest], draws.of(rest))
-    spread = float(np.nanstd(differences, ddof=1))
-    p = float(2 * norm.sf(abs(value - other) / spread)) if spread > 0 else None
-    return GroupFigures(*plain, value, interval(drawn), value - other, interval(differences), p)
+    ends, spread = interval(differences), float(np.nanstd(differences, ddof=1))
+    tested = ends is not None and spread > ROUNDING
+    p = float(2 * norm.sf(abs(value - other) / spread)) if tested else None
+    return GroupFigures(*plain, value, interval(drawn), value - other, ends, p)
 
 
 def _auroc(labels: NDArray[np.float32], scores: Floats) -> float | None:
     value = float(weighted_auroc(labels, scores, np.ones((1, len(labels))))[0])
     return None if np.isnan(value) else value
-
-
-def _is_small(labels: NDArray[np.float32], draws: Draws, films: NDArray[np.bool_]) -> bool:
-    """Counts patients, not films: thirty films of one patient are one patient."""
-    return any(len(np.unique(draws.unit_of[films & (labels == value)])) < SMALLEST for value in (0, 1))

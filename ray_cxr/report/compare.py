@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from ray_cxr.evaluate.compare import Comparison, Pair
-from ray_cxr.evaluate.compare_protocol import NOT_STATED
+from ray_cxr.evaluate.compare_result import NO_SPREAD, Comparison, Levels, Pair
+from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 from ray_cxr.report.blocks import Block, Plot, Section, Table, Text
-from ray_cxr.report.compare_figures import forest_figure, overlay_figure
+from ray_cxr.report.compare_figures import SIGNIFICANT, forest_figure, overlay_figure
 from ray_cxr.report.html import render_page
 from ray_cxr.report.origin_sections import leak_text
-from ray_cxr.report.words import NOT_MEASURABLE, area_text, count_text
-
-SIGNIFICANT = 0.05
+from ray_cxr.report.words import NOT_MEASURABLE, area_text, count_text, p_text
 
 
 def render_comparison(comparison: Comparison) -> str:
@@ -36,39 +34,59 @@ def _leak(comparison: Comparison) -> Text | None:
 
 def summary_sentences(comparison: Comparison) -> list[str]:
     """The answer of each pair in words, on the mean over findings."""
-    return [_pair_sentence(comparison, p) for p in comparison.pairs if p.finding is None]
+    if not comparison.common_films:
+        return ["The models have no film in common, so nothing can be tested."]
+    said = [_pair_sentence(comparison, p) for p in comparison.pairs if p.finding is None]
+    return said or ["No finding has enough patients among the common films, so nothing can be tested."]
 
 
 def _pair_sentence(comparison: Comparison, pair: Pair) -> str:
     names, value, ends = comparison.names, pair.auroc.value, pair.auroc.interval
     if value is None or ends is None or pair.p_holm is None:
-        return f"{names[pair.first]} and {names[pair.second]} cannot be tested against each other."
+        return (
+            f"{names[pair.first]} and {names[pair.second]} cannot be told apart: the mean AUROC differs by the same in every "
+            "draw of patients."
+        )
     better, worse = (pair.first, pair.second) if value >= 0 else (pair.second, pair.first)
     low, high = ends if value >= 0 else (-ends[1], -ends[0])
-    spread = f"{abs(value):.3f} (95 % interval {low:.3f} to {high:.3f}, p {_p(pair.p_holm)})".replace(
+    over = f" over {_tested_of(comparison)}" if comparison.too_few else ""
+    spread = f"{abs(value):.3f} (95 % interval {low:.3f} to {high:.3f}, {p_text(pair.p_holm)})".replace(
         "-", "−"
     )
     if pair.p_holm < SIGNIFICANT:
-        return f"{names[better]} has the higher mean AUROC than {names[worse]}, by {spread}."
-    return f"{names[better]} and {names[worse]} are not shown to differ: the mean AUROC differs by {spread}."
+        return f"{names[better]} has the higher mean AUROC{over} than {names[worse]}, by {spread}."
+    return f"{names[better]} and {names[worse]} are not shown to differ: the mean AUROC{over} differs by {spread}."
+
+
+def _tested_of(comparison: Comparison) -> str:
+    return f"{len(comparison.tested)} of {len(comparison.tested) + len(comparison.too_few)} findings"
+
+
+def few_sentences(comparison: Comparison) -> list[str]:
+    """Which findings have too few patients to be tested; empty where all have enough."""
+    if not comparison.too_few:
+        return []
+    counts = {
+        f: f"{negative} negative" if negative < positive else f"{positive} positive"
+        for f, (positive, negative) in comparison.too_few.items()
+    }
+    listed = ", ".join(f"{finding} ({count})" for finding, count in counts.items())
+    units = "patients" if comparison.clustered else "films"
+    return [
+        f"Too few positive or negative {units} for a test (under {FEWEST_PATIENTS}): {listed}. Their differences have no interval "
+        "and no p, and are part of no mean and no adjustment."
+    ]
 
 
 def summary(comparison: Comparison) -> Section:
     """The answer, what was compared, and what makes the comparison weak."""
     films = count_text(comparison.common_films, "film")
-    said = summary_sentences(comparison) or ["The models have no film in common, so nothing can be tested."]
-    blocks: list[Block] = [Text(sentence, "lead") for sentence in said]
-    blocks.append(Text(f"Tested on {films} that all models scored. {method_sentence(comparison)}"))
+    blocks: list[Block] = [Text(sentence, "lead") for sentence in summary_sentences(comparison)]
+    if comparison.common_films:
+        blocks.append(Text(f"Tested on {films} that all models scored. {method_sentence(comparison)}"))
+    blocks += [Text(sentence, "warning") for sentence in few_sentences(comparison)]
     if comparison.differences:
-        listed = "; ".join(
-            f"{field} ({' / '.join(values)})" for field, values in comparison.differences.items()
-        )
-        blocks.append(
-            Text(
-                f"Compared across protocols, as asked: {listed}. A difference may come from the test.",
-                "warning",
-            )
-        )
+        blocks += _across_blocks(comparison)
     if comparison.unequal_labels:
         blocks.append(
             Text(
@@ -84,6 +102,18 @@ def summary(comparison: Comparison) -> Section:
         )
     )
     return Section("summary", "Summary", blocks)
+
+
+def _across_blocks(comparison: Comparison) -> list[Block]:
+    """A warning, and a row for each field in which the protocols differ."""
+    rows = [[field, *values] for field, values in comparison.differences.items()]
+    return [
+        Text(
+            "Compared across protocols, as asked: a difference may come from the test, not from the model.",
+            "warning",
+        ),
+        Table("Where the protocols differ", ["Field", *comparison.names], rows),
+    ]
 
 
 def method_sentence(comparison: Comparison) -> str:
@@ -107,24 +137,51 @@ def _entry_rows(comparison: Comparison) -> list[list[str]]:
         rows.append(
             [
                 entry.name, f"{len(entry.scored):,}", "not known" if patients is None else f"{patients:,}",
-                str(entry.protocol.get("protocol", NOT_STATED)), str(entry.protocol.get("fingerprint", NOT_STATED))[:12], openings,
+                entry.stated("protocol"), entry.stated("fingerprint"), openings,
             ]
         )  # fmt: skip
     return rows
 
 
 def results(comparison: Comparison) -> Section:
-    """AUROC and average precision of each model, by finding, each on its own films."""
+    """AUROC and average precision of each model, by finding: on the films of the tests, then on its own where these differ."""
     blocks: list[Block] = []
-    for caption, tables in (("AUROC", comparison.auroc), ("Average precision", comparison.average_precision)):
-        rows = [[f, *(_figure(t[f].value, t[f].interval) for t in tables)] for f in comparison.findings]
-        foot = (
-            ["Mean", *(_figure(m.value, m.interval) for m in comparison.mean_auroc)]
-            if caption == "AUROC"
-            else ()
+    if comparison.common_films:
+        on = f"on the {count_text(comparison.common_films, 'film')} of all"
+        blocks += _level_tables(comparison, comparison.levels, on, comparison.mean_name)
+    if comparison.own is not None:
+        blocks.append(
+            Text(
+                "The models were tested on different films or labels. What follows is each model on all its own: other films may be "
+                "easier or harder, so these figures are not to be held against each other.",
+                "warning",
+            )
         )
-        blocks.append(Table(f"{caption}, with 95 % intervals", ["Finding", *comparison.names], rows, foot))
+        blocks += _level_tables(comparison, comparison.own, "of each on all its own films", "mean")
     return Section("results", "Side by side", blocks)
+
+
+def _level_tables(comparison: Comparison, levels: Sequence[Levels], on: str, mean: str) -> list[Table]:
+    columns = ["Finding", *comparison.names]
+    means = [of.mean_auroc for of in levels]
+    foot = (
+        [mean.capitalize(), *(_figure(m.value, m.interval) for m in means)]
+        if any(m.value is not None for m in means)
+        else ()
+    )
+    kinds = (
+        ("AUROC", [of.auroc for of in levels], foot),
+        ("Average precision", [of.average_precision for of in levels], ()),
+    )
+    return [
+        Table(
+            f"{kind} {on}, with 95 % intervals",
+            columns,
+            [[f, *(_figure(t[f].value, t[f].interval) for t in tables)] for f in comparison.findings],
+            last,
+        )
+        for kind, tables, last in kinds
+    ]
 
 
 def differences(comparison: Comparison) -> Section:
@@ -135,10 +192,19 @@ def differences(comparison: Comparison) -> Section:
         if not pairs:
             continue
         title = f"{comparison.names[first]} − {comparison.names[second]}"
-        rows = [_difference_row(p) for p in pairs]
-        table = Table(f"Difference of AUROC: {title}", ["Finding", "Difference", "p (Holm)"], rows)
+        rows = [_difference_row(p, comparison.mean_name) for p in pairs]
+        columns = ["Finding", "Difference", "95 % interval", "p", "p (Holm)"]
+        table = Table(f"Difference of AUROC: {title}", columns, rows)
         label = f"Differences of AUROC, {title}, with intervals. The table says the same in figures."
-        blocks.append(Plot(f"plot-difference-{number}", forest_figure(pairs), label, table))
+        figure = forest_figure(pairs, comparison.mean_name)
+        blocks.append(Plot(f"plot-difference-{number}", figure, label, table, wide_table=True))
+    if any(p.untested == NO_SPREAD for p in comparison.pairs):
+        blocks.append(
+            Text(
+                f"{NO_SPREAD.capitalize()}: the difference is the same in every draw of patients, so there is nothing to test.",
+                "muted",
+            )
+        )
     if not blocks:
         blocks.append(
             Text("There is nothing to test: no film, or no finding with both classes, is in all models.")
@@ -146,22 +212,28 @@ def differences(comparison: Comparison) -> Section:
     return Section("differences", "Paired differences", blocks)
 
 
-def _difference_row(pair: Pair) -> list[str]:
+def _difference_row(pair: Pair, mean: str) -> list[str]:
     ends = pair.auroc.interval
-    spread = f" ({_signed(ends[0])}, {_signed(ends[1])})" if ends else ""
-    return [pair.finding or "Mean over findings", _signed(pair.auroc.value) + spread, _p(pair.p_holm)]
+    row = [pair.finding or mean.capitalize(), _signed(pair.auroc.value)]
+    if ends is None:
+        return [*row, f"not tested: {pair.untested}"]
+    return [*row, f"{_signed(ends[0])} to {_signed(ends[1])}", _p(pair.p), _p(pair.p_holm)]
 
 
 def curves(comparison: Comparison) -> Section:
     """The ROC curves over each other, a figure for each finding."""
     blocks: list[Block] = []
     for number, finding in enumerate(comparison.findings):
-        areas = [(name, a[finding]) for name, a in zip(comparison.names, comparison.auroc, strict=True)]
+        areas = [
+            (name, of.auroc[finding])
+            for name, of in zip(comparison.names, comparison.shown_levels, strict=True)
+        ]
         if all(figure.value is None for _, figure in areas):
             blocks.append(Text(f"{finding}: {NOT_MEASURABLE}.", "muted"))
             continue
+        on = " of each on its own films" if not comparison.common_films else ""
         table = Table(
-            f"{finding}: AUROC", ["Model", "AUROC"], [[n, _figure(f.value, f.interval)] for n, f in areas]
+            f"{finding}: AUROC{on}", ["Model", "AUROC"], [[n, _figure(f.value, f.interval)] for n, f in areas]
         )
         label = f"ROC curves of {finding}. The table says the same in figures."
         blocks.append(Plot(f"plot-overlay-{number}", overlay_figure(comparison, finding), label, table))
@@ -177,6 +249,4 @@ def _signed(value: float | None) -> str:
 
 
 def _p(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "–" if value is None else p_text(value).removeprefix("p ")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ray_cxr.evaluate.compare import Comparison, Pair
+from ray_cxr.evaluate.compare_result import Comparison, Pair
 from ray_cxr.report.blocks import Figure
 from ray_cxr.report.figures import (
     DASHES,
@@ -19,18 +19,20 @@ from ray_cxr.report.figures import (
     unit_square,
 )
 
+SIGNIFICANT = 0.05
 _POINTS = 200
 _ROW_PX, _HEIGHT_PX = 26, 480
 
 
 def overlay_figure(comparison: Comparison, finding: str) -> Figure:
-    """The ROC curve of each model on its own films, best AUROC first in the legend."""
+    """The ROC curve of each model, best AUROC first in the legend: on the films of all, or on its own where there are none."""
     hover = "%{fullData.name}<br>sensitivity %{y:.1%}<br>1 − specificity %{x:.1%}<extra></extra>"
     drawn: list[tuple[float, dict[str, Any]]] = []
-    for number, entry in enumerate(comparison.entries):
-        value = comparison.auroc[number][finding].value
+    shown = zip(comparison.names, comparison.shown_films, comparison.shown_levels, strict=True)
+    for number, (name, scored, levels) in enumerate(shown):
+        value = levels.auroc[finding].value
         if value is not None:
-            truth, score = entry.scored.column(finding)
+            truth, score = scored.column(finding)
             curve = roc_curves([finding], truth[:, None], score[:, None], {finding: value})[0]
             line = {
                 "color": PALETTE[number % len(PALETTE)],
@@ -38,7 +40,7 @@ def overlay_figure(comparison: Comparison, finding: str) -> Figure:
                 "width": 2,
             }
             trace = curve_trace(curve, "linear", hover, _POINTS)
-            drawn.append((value, trace | {"name": f"{plotly_text(entry.name)} {value:.3f}", "line": line}))
+            drawn.append((value, trace | {"name": f"{plotly_text(name)} {value:.3f}", "line": line}))
     guess = {
         "x": [0, 1], "y": [0, 1], "mode": "lines", "name": "guessing 0.500", "hoverinfo": "skip",
         "line": {"color": NEUTRAL, "width": 1.5, "dash": "dot"},
@@ -56,15 +58,15 @@ def overlay_figure(comparison: Comparison, finding: str) -> Figure:
     return {"data": [*lines, guess], "layout": layout | {"title": title}}
 
 
-def forest_figure(pairs: Sequence[Pair]) -> Figure:
+def forest_figure(pairs: Sequence[Pair], mean: str) -> Figure:
     """A row for each finding, the mean last: the difference of the AUROCs with its 95 % interval, and the line of no difference."""
     rows = [p for p in pairs if p.auroc.value is not None]
-    names = [plotly_text(p.finding or "mean over findings") for p in rows]
+    names = [plotly_text(p.finding or mean) for p in rows]
     data = []
-    for certain, colour, symbol in ((True, PALETTE[0], "square"), (False, NEUTRAL, "square-open")):
-        chosen = [n for n, p in enumerate(rows) if (p.p_holm is not None and p.p_holm < 0.05) == certain]
+    for (name, colour, symbol), belongs in _KINDS.items():
+        chosen = [n for n, p in enumerate(rows) if belongs(p)]
         if chosen:
-            data.append(_forest_points([rows[n] for n in chosen], chosen, colour, symbol, certain=certain))
+            data.append(_forest_points([rows[n] for n in chosen], chosen, name, colour, symbol))
     layout = base_layout() | {
         "height": max(_HEIGHT_PX, 130 + _ROW_PX * len(rows)),
         "hovermode": "closest",
@@ -81,14 +83,23 @@ def forest_figure(pairs: Sequence[Pair]) -> Figure:
     return {"data": data, "layout": layout}
 
 
+_KINDS: Mapping[tuple[str, str, str], Callable[[Pair], bool]] = {
+    ("p < 0.05 after Holm", PALETTE[0], "square"): lambda p: p.p_holm is not None and p.p_holm < SIGNIFICANT,
+    ("not shown to differ", NEUTRAL, "square-open"): lambda p: (
+        p.p_holm is not None and p.p_holm >= SIGNIFICANT
+    ),
+    ("not tested", NEUTRAL, "x-thin-open"): lambda p: p.p_holm is None,
+}
+"""(name in the legend, colour, symbol) → which rows of the forest plot are of the kind."""
+
+
 def _forest_points(
-    rows: Sequence[Pair], places: Sequence[int], colour: str, symbol: str, *, certain: bool
+    rows: Sequence[Pair], places: Sequence[int], name: str, colour: str, symbol: str
 ) -> dict[str, Any]:
     values = [p.auroc.value or 0.0 for p in rows]
     ends = [p.auroc.interval or (v, v) for p, v in zip(rows, values, strict=True)]
     return {
-        "x": [round(v, 5) for v in values], "y": list(places), "mode": "markers",
-        "name": "p < 0.05 after Holm" if certain else "not shown to differ",
+        "x": [round(v, 5) for v in values], "y": list(places), "mode": "markers", "name": name,
         "marker": {"color": colour, "size": 9, "symbol": symbol},
         "error_x": {
             "type": "data", "symmetric": False, "color": colour, "thickness": 1.5, "width": 4,

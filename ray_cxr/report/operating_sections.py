@@ -46,7 +46,8 @@ def operating_points(contents: Contents) -> Section:
     of = f" of {count_text(chosen['patients'], 'patient')}" if chosen["patients"] is not None else ""
     text = Text(
         f"Thresholds were chosen on {count_text(chosen['films'], 'validation film')}{of}, by three rules, and applied to the test "
-        "films as they were: a film is called positive where its score is no less. In brackets: 95 % intervals."
+        "films as they were: a film is called positive where its score is no less. In brackets: 95 % intervals, none where every draw of "
+        "patients gives the same (100 % of a few films is not certain)."
     )
     blocks: list[Block] = [text]
     blocks += [_point_table(contents, name, words) for name, words in _point_names(contents.metrics).items()]
@@ -116,4 +117,5 @@ def calibration(contents: Contents) -> Section:
         "Points on the dotted line are right: among films with a score of 0.2, 20 in 100 are positive. Below it scores are too "
         "high, above it too low. Each point holds about equally many films; bars are 95 % intervals."
     )
-    return Section("calibration", heading, [text, Panels(panels, table)])
+    reason = Text(f"The calibration error has no interval: {figures['ece_interval_reason']}.", "muted")
+    return Section("calibration", heading, [text, Panels(panels, table), reason])

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray_cxr.evaluate.readers_result import ReaderResult
-from ray_cxr.evaluate.readers_study import Beside, Estimate, FindingStudy
+from ray_cxr.evaluate.readers_study import FEWEST, Beside, Estimate, FindingStudy
+from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 from ray_cxr.metrics import auroc, average_precision
 from ray_cxr.report.blocks import Block, Fold, HeatCell, HeatTable, Plot, Section, Table, Text
 from ray_cxr.report.figures import precision_at
@@ -16,7 +17,7 @@ from ray_cxr.report.reader_figures import (
     reader_precision_figure,
     reader_roc_figure,
 )
-from ray_cxr.report.words import NOT_MEASURABLE, count_text
+from ray_cxr.report.words import NOT_MEASURABLE, count_text, p_text
 
 _MOST_IN_MATRIX = 12
 
@@ -232,13 +233,14 @@ def reference_sentence(result: ReaderResult) -> str:
 
 def _beside_note(result: ReaderResult) -> str:
     tested = (
-        f"Non-inferior: the mean difference lies above −{result.options.margin:g}, one-sided at 2.5 %, adjusted over findings (Holm). "
+        f"Non-inferior: the mean difference lies above −{result.options.margin:g}, one-sided at 2.5 %, adjusted over findings (Holm); "
+        f"not tested where a reader has fewer than {FEWEST_PATIENTS} positive or negative {'patients' if result.clustered else 'films'}. "
         if result.options.margin is not None
         else "No margin was stated, so non-inferiority was not tested (--margin). "
     )
     return (
         "The difference is the model's sensitivity at a reader's specificity, on its ROC curve, less the reader's sensitivity, "
-        "averaged over the readers with at least 5 positive and 5 negative films; the threshold is chosen on these films, for each "
+        f"averaged over the readers with at least {FEWEST} positive and {FEWEST} negative films; the threshold is chosen on these films, for each "
         f"reader. {tested}Patients are drawn for the intervals, readers are not: what is found holds for these readers."
     )
 
@@ -246,11 +248,11 @@ def _beside_note(result: ReaderResult) -> str:
 def _study_row(result: ReaderResult, study: FindingStudy) -> list[str]:
     row = [study.finding, f"{study.under_curve} of {len(study.readers)}"]
     if study.mean is None:
-        return [*row, f"{NOT_MEASURABLE}: no reader with 5 positive and 5 negative films"]
+        return [*row, f"{NOT_MEASURABLE}: no reader with {FEWEST} positive and {FEWEST} negative films"]
     row += [f"{study.mean.sensitivity:.1%}", f"{study.mean.specificity:.1%}", _signed(study.mean.difference)]
     if result.options.margin is not None:
-        p = "" if study.mean.p_holm is None else f" (p {study.mean.p_holm:.3f})"
-        verdict = {True: "yes", False: "not shown", None: NOT_MEASURABLE}[study.mean.non_inferior]
+        p = "" if study.mean.p_holm is None else f" ({p_text(study.mean.p_holm)})"
+        verdict = {True: "yes", False: "not shown", None: "not tested"}[study.mean.non_inferior]
         row.append(verdict + p)
     return row
 
@@ -269,7 +271,7 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
     names = result.names
     points = Table(
         f"{study.finding}: the model at the specificity of each reader",
-        ["Reader", "Model − reader", "Sens.", "Spec.", "Model", "Films"],
+        ["Reader", "Model − reader", "Sensitivity", "Specificity", "Model's sensitivity there", "Films"],
         [_reader_row(names, reader) for reader in study.readers],
     )
     precisions = Table(
@@ -279,7 +281,7 @@ def _finding_blocks(result: ReaderResult, study: FindingStudy, number: int) -> l
     )
     said = f"{study.under_curve} of {len(study.readers)} readers lie under the curve. The table says the same in figures."
     return [
-        Plot(f"plot-readers-{number}", reader_roc_figure(study, names, roc), f"ROC curve and readers, {study.finding}: {said}", points),
+        Plot(f"plot-readers-{number}", reader_roc_figure(study, names, roc), f"ROC curve and readers, {study.finding}: {said}", points, wide_table=True),
         Plot(
             f"plot-reader-precision-{number}", reader_precision_figure(study, names, recall),
             f"Precision-recall curve and readers, {study.finding}. The table says the same in figures.", precisions,

@@ -1,4 +1,17 @@
 "use strict";
+/* A table wider than the page scrolls, and can then be scrolled by keyboard, too; one that fits is no stop on the way. */
+function markScrolling() {
+  for (const place of document.querySelectorAll(".scroll")) {
+    const scrolls = place.scrollWidth > place.clientWidth + 1 || place.scrollHeight > place.clientHeight + 1;
+    const marks = { tabindex: "0", role: "region", "aria-label": place.querySelector("caption").textContent };
+    for (const [name, value] of Object.entries(marks)) {
+      if (scrolls) place.setAttribute(name, value);
+      else place.removeAttribute(name);
+    }
+  }
+}
+markScrolling();
+addEventListener("resize", markScrolling);
 /* Draws the figures. Colours of text and grid come from the style sheet, so that print and dark mode need no script. */
 const NARROW_PX = 480;
 const LEGEND_LINE_PX = 19;

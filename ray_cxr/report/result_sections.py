@@ -104,13 +104,13 @@ def openings_sentence(openings: int | None) -> str:
 def results(contents: Contents) -> Section:
     """The table of figures per finding."""
     metrics, reasons = contents.metrics, contents.unmeasurable()
-    columns = ["Finding", "Positive", "Labelled", "Prevalence", "AUROC", "Average precision", "… by chance"]
+    columns = ["Finding", "Positive / labelled", "AUROC", "Average precision", "Prevalence"]
     rows = [_result_row(contents, finding, reasons.get(finding)) for finding in contents.findings]
     intervals = metrics["intervals"]
     means = [
         interval_text(metrics[name], intervals[name]) for name in ("mean_auroc", "mean_average_precision")
     ]
-    foot = ["Mean", "", "", "", *means, ""] if len(contents.measured("auroc")) > 1 else ()
+    foot = ["Mean", "", *means, ""] if len(contents.measured("auroc")) > 1 else ()
     what = "patients, all films of a patient together" if intervals["clustered"] else "films"
     note = Text(
         "A classifier that guesses has an AUROC of 0.5 and an average precision equal to the prevalence. Films without "
@@ -123,21 +123,29 @@ def results(contents: Contents) -> Section:
 
 
 def _interval_warnings(contents: Contents) -> list[Text]:
-    """Findings whose interval is missing, or has no width, which would say too much."""
+    """Findings whose interval is missing, and why."""
     intervals = contents.metrics["intervals"]
     measured = contents.measured("auroc")
-    bare = [f for f in measured if intervals["auroc"][f] is None]
-    flat = [
-        f for f in measured if intervals["auroc"][f] and intervals["auroc"][f][0] == intervals["auroc"][f][1]
-    ]
+    constant = contents.metrics["constant_scores"]
+    bare = [f for f in measured if intervals["auroc"][f] is None and f not in constant]
+    flat = [f for f in bare if measured[f] in (0.0, 1.0)]
+    rare = [f for f in bare if f not in flat]
     units = "patients" if intervals["clustered"] else "films"
     said = []
-    if bare:
-        said.append(Text(f"Too few positive or negative {units} for an interval: {', '.join(bare)}."))
+    if constant:
+        said.append(
+            Text(
+                f"The score is the same for every film, so it tells none from another, and has no interval: {', '.join(constant)}.",
+                "warning",
+            )
+        )
+    if rare:
+        said.append(Text(f"Too few positive or negative {units} for an interval: {', '.join(rare)}."))
     if flat:
         said.append(
             Text(
-                f"An interval of no width means that no draw could rank a film wrong, not that the figure is certain: {', '.join(flat)}."
+                f"No interval, because every draw ranks all films right (or all wrong): {', '.join(flat)}. That does not make the "
+                "figure certain."
             )
         )
     return said
@@ -146,14 +154,14 @@ def _interval_warnings(contents: Contents) -> list[Text]:
 def _result_row(contents: Contents, finding: str, reason: str | None) -> list[str]:
     metrics = contents.metrics
     positives, labelled = int(metrics["positives"][finding]), int(metrics["labelled"][finding])
-    row = [finding, f"{positives:,}", f"{labelled:,}", f"{positives / labelled:.1%}" if labelled else "–"]
+    row = [finding, f"{positives:,} / {labelled:,}"]
     if reason is not None:
         return [*row, f"{NOT_MEASURABLE}: {reason}"]
     areas = [
         interval_text(metrics[name].get(finding), metrics["intervals"][name].get(finding))
         for name in ("auroc", "average_precision")
     ]
-    return [*row, *areas, f"{positives / labelled:.3f}"]
+    return [*row, *areas, f"{positives / labelled:.1%}"]
 
 
 def uncertainty(contents: Contents) -> Section | None:
@@ -206,7 +214,7 @@ def roc(contents: Contents) -> Section:
     if not curves:
         return Section("roc", heading, [Text("There is no curve: no finding could be measured.")])
     table = Table(
-        "Sensitivity at a specificity of at least …",
+        "Sensitivity at a specificity of at least …, read off these test curves",
         ["Finding", *(f"{s:.0%}" for s in _SPECIFICITIES)],
         [
             [c.finding, *(_at(sensitivity_at(c, s), contents, c, 0, 1 - s) for s in _SPECIFICITIES)]
@@ -226,7 +234,7 @@ def roc(contents: Contents) -> Section:
     ]  # fmt: skip
     blocks: list[Block] = [
         Plot("plot-roc", roc_figure(curves), label, areas), _legend_note(),
-        Text(_band_note(contents), "muted"), Panels(panels, table),
+        Text(_band_note(contents), "muted"), Panels(panels, table), _read_off_note(contents),
     ]  # fmt: skip
     return Section("roc", heading, blocks)
 
@@ -236,6 +244,21 @@ def _band_note(contents: Contents) -> str:
     if contents.metrics["operating_points"]["findings"] is not None:
         marks = " Orange marks are the operating points, as they came out on the test films."
     return f"Each curve with its 95 % band, pointwise: at each specificity 95 of 100 draws lie within.{marks}"
+
+
+def _read_off_note(contents: Contents) -> Text:
+    """A threshold that is read off a test curve was chosen with the test's labels."""
+    chosen = contents.metrics["operating_points"]["findings"] is not None
+    where = (
+        "what thresholds chosen on validation films give stands under “Operating points”"
+        if chosen
+        else "there are no validation films here to choose thresholds on"
+    )
+    return Text(
+        "These are points of the test curve, no operating points: their thresholds were chosen with the labels of the test, so they "
+        f"describe the curve and promise a little too much; {where}.",
+        "muted",
+    )
 
 
 def _at(value: float, contents: Contents, curve: Curve, which: int, x: float) -> str:
@@ -258,7 +281,7 @@ def precision_recall(contents: Contents) -> Section:
             "precision-recall", heading, [Text("There is no curve: no finding could be measured.")]
         )
     table = Table(
-        "Precision where the recall reaches …",
+        "Precision where the recall reaches …, read off these test curves",
         ["Finding", *(f"{r:.0%}" for r in _RECALLS), "… by chance"],
         [
             [c.finding, *(_at(_precision_where(c, r), contents, c, 1, r) for r in _RECALLS), f"{_prevalence(contents, c):.1%}"]
@@ -286,6 +309,7 @@ def precision_recall(contents: Contents) -> Section:
         Plot("plot-precision-recall", precision_recall_figure(curves), label, areas),
         note,
         Panels(panels, table),
+        _read_off_note(contents),
     ]
     return Section("precision-recall", heading, blocks)
 

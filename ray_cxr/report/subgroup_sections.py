@@ -7,7 +7,7 @@ from typing import Any
 
 from ray_cxr.report.blocks import Block, Picture, Pictures, Section, Table, Text
 from ray_cxr.report.contents import Contents, ShownMiss
-from ray_cxr.report.words import interval_text, score_text
+from ray_cxr.report.words import interval_text, p_text, score_text
 
 _LEVEL = 0.05
 _MOST_LISTED = 12
@@ -29,7 +29,8 @@ def subgroups(contents: Contents) -> Section | None:
         Text(
             f"AUROC with 95 % intervals ({figures['draws']:,} draws). Marked *: the gap to the other groups stands out (p < {_LEVEL}, "
             "normal test on the bootstrap's spread, adjusted by Holm's method over the findings and groups of the table). "
-            f"Marked small: fewer than {smallest} positive or negative patients; no test is made there. A gap need not be the model's: "
+            f"Marked small: fewer than {smallest} positive or negative patients; no test is made there, nor against others of whom there "
+            "are as few. An AUROC without brackets has no interval: too few patients, or the same in every draw. A gap need not be the model's: "
             "groups differ in how ill they are, and in how they are filmed.",
             "muted",
         )
@@ -47,7 +48,7 @@ def gap_sentences(contents: Contents) -> list[str]:
                     found.append(
                         (
                             abs(f["gap"]),
-                            f"{finding} in {name} {group} {f['gap']:+.3f} (p {_p_text(f['p_holm'])})",
+                            f"{finding} in {name} {group} {f['gap']:+.3f} ({p_text(f['p_holm'])})",
                         )
                     )
     if not found:
@@ -56,10 +57,6 @@ def gap_sentences(contents: Contents) -> list[str]:
     more = f", and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
     listed = "; ".join(text for _, text in found[:_MOST_LISTED])
     return [f"Gaps in AUROC that stand out, against all other films of the grouping: {listed}{more}."]
-
-
-def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _group_table(contents: Contents, name: str, groups: Mapping[str, Any]) -> Table:

@@ -39,6 +39,11 @@ def loss_text(value: float | None) -> str:
     return f"{value:.4f}" if value is not None and is_known(value) else "–"
 
 
+def p_text(p: float) -> str:
+    """A p-value in a sentence: p 0.012, p < 0.001."""
+    return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
+
+
 def count_text(number: int, what: str) -> str:
     """A number with its noun, given in the singular."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -23,6 +23,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     truth[["image_id", "patient_id"]].assign(Mass=truth["label_Mass"].astype(int)).to_csv(
         "truth.csv", index=False
     )
+    few = pd.read_csv("truth.csv")
+    few["Mass"] = (np.arange(FILMS) < 6).astype(int)  # three patients
+    few.to_csv("few.csv", index=False)
     for name in "ab":
         pd.read_parquet(f"{name}/predictions-test.parquet")[["image_id", "prob_Mass"]].to_csv(
             f"{name}.csv", index=False
@@ -88,15 +91,21 @@ def test_across_protocols_is_refused_and_says_what_differs(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     refused = _answer(capfd, "a", "c", code=3)
-    for said in ("films: ", "fingerprint: 000", "split.test: 0.2 / 0.3", "--across-protocols"):
-        assert said in refused["error"]
-    assert "split.method" not in refused["error"]
+    said, *lines = refused["error"].splitlines()
+    assert "--across-protocols" in said
+    assert [line.split(":")[0].strip() for line in lines] == ["films", "fingerprint", "split.test"]
+    assert lines[1:] == ["  fingerprint: 000000000000 / 111111111111", "  split.test: 0.2 / 0.3"]
     told = _answer(capfd, "a", "c", "--across-protocols")
     assert told["common_films"] == 0
     assert told["pairs"] == []
     assert "split.test" in told["protocol_differences"]
     assert run(["compare", "a", "c", "--across-protocols", "--draws", "100"]) == 0
-    assert "compared across protocols" in capfd.readouterr().out
+    said = capfd.readouterr().out
+    assert "compared across protocols" in said
+    assert "AUROC of each on all its own films" in said
+    assert "The models have no film in common, so nothing can be tested." in said
+    mixed = _answer(capfd, "a", "b.csv", "--labels", "few.csv", code=3)
+    assert [line.split(":")[0].strip() for line in mixed["error"].splitlines()[1:]] == ["labels", "protocol"]
 
 
 @pytest.mark.parametrize(
@@ -120,5 +129,18 @@ def test_mistakes_are_told(
 def test_a_person_reads_tables(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", "a", "b", "--draws", "100"]) == 0
     said = capfd.readouterr().out
-    assert "a minus b, AUROC on 160 films of all" in said
+    assert "a minus b: AUROC on the 160 films of all" in said
     assert "a has the higher mean AUROC than b" in said
+
+
+def test_three_positive_patients_make_no_p(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    answer = _answer(capfd, "a.csv", "b.csv", "--labels", "few.csv", "--out", "out")
+    (pair,) = answer["pairs"]
+    assert (pair["p"], pair["p_holm"], pair["auroc_difference"]["interval"]) == (None, None, None)
+    assert pair["untested"] == "too few"
+    assert answer["too_few"] == {"Mass": {"positive_patients": 3, "negative_patients": 77}}
+    assert run(["compare", "a.csv", "b.csv", "--labels", "few.csv", "--draws", "100"]) == 0
+    said = capfd.readouterr().out
+    assert "too few" in said
+    assert "Mass (3 positive)" in said
+    assert "No finding has enough patients among the common films, so nothing can be tested." in said

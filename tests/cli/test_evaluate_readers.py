@@ -152,8 +152,24 @@ def test_mistakes_are_told(
     assert said in _answer(capfd, *arguments, code=code)["error"]
 
 
+def test_a_reader_who_contradicts_himself_is_told(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Anna reads three films again: of six answers, two are not what she said before."""
+    first = pd.read_csv("readers.csv")
+    again = first[first["Reader ID"] == "anna"].head(3).copy()
+    again["Mass"] = ["YES" if a == "NO" else "NO" for a in again["Mass"].head(2)] + again["Mass"].tail(
+        1
+    ).tolist()
+    pd.concat([first, again]).to_csv("readers.csv", index=False)
+    assert run(["evaluate", "--readers", "readers.csv", "--out", "out"]) == 0
+    said = capfd.readouterr().out
+    assert "to one film more than once: 6, contradictory 2 (these count as uncertain: Mass 2)" in said
+    figures = json.loads(Path("out/readers.json").read_text())["self_agreement"]
+    assert figures["Mass"] == {"read_twice": 3, "same_answer": 1, "share": pytest.approx(1 / 3)}
+
+
 def test_a_person_reads_tables(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "--readers", "readers.csv", "--labels", "truth.csv", "--out", "out"]) == 0
     said = capfd.readouterr().out
     assert "Agreement of 3 readers on 120 films" in said
+    assert "more than once" not in said
     assert "majority of the readers" in said

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ray_cxr.cli.main import run
 from ray_cxr.config import to_yaml
 from ray_cxr.evaluate.evaluate import evaluate_run
 from ray_cxr.evaluate.predict import predict
@@ -48,6 +49,41 @@ def test_evaluate_calibrates_unless_asked_not_to(job: Job) -> None:
         np.abs(np.nanmean(e.scored.labels, axis=0) - e.scored.scores.mean(0)) for e in (calibrated, raw)
     ]  # of the mean probability from the prevalence
     assert (distance[0] < distance[1]).all()
+
+
+def test_a_run_is_tested_beside_readers(job: Job, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Two readers of half of the test films, of whom one never errs: their figures stand in the run, and in its report."""
+    index = pd.read_parquet(Path(job.dataset) / "index.parquet").query("split == 'test'")
+    read = index[index["Pneumonia"].notna()].iloc[::2]
+    truth = read["Pneumonia"].astype(int)
+    tables = [
+        pd.DataFrame({"image_id": read["image_id"], "reader": name, "Pneumonia": answer})
+        for name, answer in (("anna", truth), ("bert", (truth + (np.arange(len(read)) % 5 == 0)) % 2))
+    ]
+    pd.concat(tables).to_csv(tmp_path / "readers.csv", index=False)
+    command = ["evaluate", job.out, "--readers", str(tmp_path / "readers.csv"), "--draws", "100", "--json"]
+    # Labels that equal a reader's answers are taken for his: against these nobody may be measured.
+    before = json.loads((Path(job.out) / "metrics.json").read_text())
+    assert run([*command, "--no-leave-one-out", "--reference-readers", "anna"]) == 3
+    assert (
+        json.loads((Path(job.out) / "metrics.json").read_text()) == before
+    )  # refused before the test was opened
+    capfd.readouterr()
+    assert run(command) == 0
+    found = json.loads(capfd.readouterr().out)["readers"]
+    assert (found["films"], found["films_unread"]) == (len(read), len(index) - len(read))
+    assert found["agreement"]["Pneumonia"]["observed"]["value"] == pytest.approx(
+        np.mean(np.arange(len(read)) % 5 != 0)
+    )
+    assert found["reference"]["made_by"] == ["Reader 1"]
+    bert = found["model"]["Pneumonia"]["readers"][-1]
+    assert bert["name"] == "Reader 2"
+    hits = tables[1]["Pneumonia"][truth == 1].mean()
+    assert bert["sensitivity"]["value"] == pytest.approx(hits)
+    assert json.loads((Path(job.out) / "metrics.json").read_text())["readers"] == found
+    page = (Path(job.out) / "report/index.html").read_text()
+    assert "The model beside readers" in page
+    assert not any(name in page for name in ("anna", *read["image_id"].head(3)))
 
 
 def test_predict_calibrates_unless_asked_not_to(job: Job, shared_data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.evaluate.compare import compare
 from ray_cxr.evaluate.compare_protocol import Entry, protocol_differences, refuse_across
+from ray_cxr.evaluate.compare_result import NO_SPREAD, TOO_FEW
 from ray_cxr.evaluate.delong import delong_difference
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.inputs import Scored
@@ -51,14 +52,16 @@ def test_a_better_model_is_found_and_the_figures_are_those_of_the_parts() -> Non
         pair = found.pairs[number]
         assert pair.auroc.value == pytest.approx(expected.difference)
         assert pair.p == expected.p
-        assert found.auroc[0][finding].value == auroc(truth, score)
+        assert found.levels[0].auroc[finding].value == auroc(truth, score)
         assert pair.auroc.interval is not None
         assert 0 < pair.auroc.interval[0] < expected.difference < pair.auroc.interval[1]
     assert [p.p_holm for p in found.pairs[:2]] == list(
         holm({n: p.p for n, p in enumerate(found.pairs[:2])}).values()
     )
     mean = found.pairs[2]
-    assert mean.auroc.value == pytest.approx(found.mean_auroc[0].value - found.mean_auroc[1].value)  # type: ignore[operator]
+    assert mean.auroc.value == pytest.approx(
+        found.levels[0].mean_auroc.value - found.levels[1].mean_auroc.value
+    )  # type: ignore[operator]
     assert mean.p is not None
     assert mean.p < 0.05
 
@@ -91,6 +94,24 @@ def test_results_of_one_protocol_are_not_refused() -> None:
     refuse_across([_entry("a", 2.0, protocol=stated), _entry("b", 1.0)])
 
 
+def test_what_a_file_of_predictions_cannot_state_is_not_listed_field_by_field() -> None:
+    """A run states ten fields and a file none: the films, and that the file's protocol is not stated, are what there is to say."""
+    stated = {"split": "test", "protocol": "sampled", "fingerprint": "5a" * 32, "consensus_rule": None}
+    found = protocol_differences([_entry("run", 2.0, protocol=stated), _entry("file", 1.0, films=200)])
+    assert list(found) == ["films", "protocol"]
+    assert found["protocol"] == ["sampled", "not stated"]
+
+
+def test_a_refusal_has_a_line_for_each_field_and_short_fingerprints() -> None:
+    one = {"protocol": "sampled", "fingerprint": "5a" * 32, "label_source": None, "consensus_rule": None}
+    other = {"protocol": "official", "fingerprint": "b7" * 32, "label_source": "nih"}
+    with pytest.raises(RefusedError) as refused:
+        refuse_across([_entry("a", 2.0, protocol=one), _entry("b", 1.0, protocol=other)])
+    assert refused.value.message.splitlines()[1:] == [
+        "  protocol: sampled / official", "  fingerprint: 5a5a5a5a5a5a / b7b7b7b7b7b7", "  label_source: not stated / nih",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -121,11 +142,16 @@ def test_across_protocols_only_common_films_are_tested() -> None:
     assert list(found.differences) == ["films"]
     expected = compare([Entry("a", one.scored.only(some), {}), fewer], draws=100)
     assert found.pairs[0].auroc == expected.pairs[0].auroc
+    assert found.levels == expected.levels  # the figures beside a difference are of the films that it is of
+    assert found.own is not None
+    assert found.own[0].auroc["Mass"].value == auroc(*one.scored.column("Mass"))
+    assert expected.own is None
     strange = _with(other, image_ids=np.array([f"x{n}" for n in range(240)], object))
     nothing = compare([one, strange], draws=100)
     assert nothing.common_films == 0
     assert nothing.pairs == []
-    assert nothing.auroc[1]["Mass"].value is not None
+    assert nothing.own is not None
+    assert nothing.shown_levels[1].auroc["Mass"].value == auroc(*other.scored.column("Mass"))
 
 
 def test_labels_that_differ_are_left_out_and_counted() -> None:
@@ -151,7 +177,63 @@ def test_models_without_a_common_finding_are_a_mistake() -> None:
 def test_a_model_beside_itself_does_not_differ() -> None:
     found = compare([_entry("a", 2.0), _entry("b", 2.0)], draws=100)
     assert [p.auroc.value for p in found.pairs] == [0, 0, 0]
-    assert [p.p for p in found.pairs] == [None, None, 1.0]
+    assert [(p.p, p.auroc.interval, p.untested) for p in found.pairs] == [(None, None, NO_SPREAD)] * 3
     answer = found.as_dict()
     assert answer["models"][0]["name"] == "a"
     assert "00000.png" not in str(answer)
+
+
+def _rare(entry: Entry, patients: int, *, positive: bool = True) -> Entry:
+    """Of "Mass", only so many patients have a positive (or a negative) film: both films of the first ones."""
+    labels = entry.scored.labels.copy()
+    labels[:, 0] = 0 if positive else 1
+    labels[: 2 * patients, 0] = 1 if positive else 0
+    return _with(entry, labels=labels)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize(("patients", "tested"), [(2, False), (4, False), (9, False), (10, True)])
+def test_too_few_patients_are_not_tested(patients: int, tested: bool, positive: bool) -> None:
+    """Ten positive and ten negative patients make a test; of fewer there is a difference, and neither interval nor p."""
+    pair = [
+        _rare(_entry(name, signal), patients, positive=positive) for name, signal in (("a", 3.0), ("b", 0.5))
+    ]
+    found = compare(pair, draws=200)
+    mass, effusion, mean = found.pairs
+    areas = [auroc(*e.scored.column("Mass")) for e in pair]
+    assert mass.auroc.value == pytest.approx(areas[0] - areas[1])  # type: ignore[operator]
+    assert (mass.p is not None, mass.auroc.interval is not None, mass.p_holm is not None) == (tested,) * 3
+    assert mass.untested == (None if tested else TOO_FEW)
+    assert found.tested == (["Mass", "Effusion"] if tested else ["Effusion"])
+    assert found.too_few.get("Mass") == (
+        None if tested else (patients, 120 - patients) if positive else (120 - patients, patients)
+    )
+    if not tested:
+        # Left out of the adjustment and of the mean: with one finding left, all three are that finding's.
+        assert effusion.p_holm == effusion.p
+        assert mean.auroc == effusion.auroc
+        assert found.levels[0].mean_auroc == found.levels[0].auroc["Effusion"]
+
+
+def test_where_no_finding_has_enough_patients_there_is_no_mean() -> None:
+    few = [Entry(e.name, e.scored.only(np.arange(16)), {}) for e in (_entry("a", 3.0), _entry("b", 0.5))]
+    found = compare(few, draws=100)
+    assert found.tested == []
+    assert [p.finding for p in found.pairs] == [
+        f for f in FINDINGS if found.levels[0].auroc[f].value is not None
+    ]
+    assert all(p.p is None and p.auroc.interval is None for p in found.pairs)
+    assert found.levels[0].mean_auroc.value is None
+
+
+def test_a_constant_score_against_another() -> None:
+    """Its AUROC is 0.5 without an interval; the difference varies with the other model, and is tested."""
+    one, other = _entry("a", 3.0), _entry("b", 0.5)
+    flat = _with(other, scores=np.full_like(other.scored.scores, 0.2))
+    found = compare([one, flat], draws=200)
+    assert found.levels[1].auroc["Mass"].value == 0.5
+    assert found.levels[1].auroc["Mass"].interval is None
+    assert found.pairs[0].p is not None
+    assert found.pairs[0].p < 0.001
+    both = compare([flat, _with(one, scores=np.zeros_like(one.scored.scores))], draws=100)
+    assert [p.untested for p in both.pairs] == [NO_SPREAD] * 3

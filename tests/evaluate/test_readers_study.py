@@ -137,3 +137,18 @@ def test_readers_with_few_films_are_not_in_the_mean() -> None:
     assert len(study.readers) == 3
     assert study.mean is not None
     assert study.mean.readers == 2
+
+
+@pytest.mark.parametrize(("patients", "tested"), [(9, False), (10, True)])
+def test_non_inferiority_is_not_tested_with_few_patients(patients: int, tested: bool) -> None:
+    """Thirty films each: of nine positive patients there is a mean difference and no p, of ten there is one."""
+    truth = np.repeat([1, 0], 30).astype(np.float32)
+    people = [f"p{n % patients}" for n in range(30)] + [f"n{n}" for n in range(30)]
+    votes = np.where(np.arange(60) % 6 == 0, 1 - truth, truth)[:, None].astype(np.float32)
+    scores = truth + np.random.default_rng(0).normal(size=60)
+    draws = draw_patient_weights(people, 100, seed=0)
+    study = beside_readers("Mass", votes, scores, [truth], np.zeros(1, bool), draws)
+    (mean,) = (s.mean for s in with_margin([study], 0.2))
+    assert mean is not None
+    assert mean.difference.interval is not None
+    assert (mean.p is not None, mean.non_inferior is not None) == (tested, tested)

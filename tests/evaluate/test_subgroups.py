@@ -6,7 +6,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ray_cxr.evaluate.bootstrap import draw_patient_weights
-from ray_cxr.evaluate.subgroups import MOST_GROUPS, SMALLEST, age_bands, groupings, subgroup_figures
+from ray_cxr.evaluate.figures import Choices, measure
+from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.subgroups import MOST_GROUPS, age_bands, groupings, subgroup_figures
+from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 
 NAN = float("nan")
 
@@ -65,11 +68,14 @@ def test_no_gap_is_found_where_there_is_none() -> None:
 
 def test_many_films_of_few_patients_are_a_small_group() -> None:
     labels, scores, _, names = made(gap=0.0)
-    few = np.where(np.array(names) < SMALLEST, "few", "many").astype(object)
+    few = np.where(np.array(names) < FEWEST_PATIENTS, "few", "many").astype(object)
     figures = subgroup_figures(labels, scores, draw_patient_weights(names, 100, 0), {"site": few})["site"]
     assert figures["few"].small
     assert figures["few"].auroc is not None
-    assert figures["few"].p is None
+    # A gap is of two sides: that of the many against the few is not tested either.
+    assert [(figures[g].gap, figures[g].gap_interval, figures[g].p) for g in ("few", "many")] == [
+        (None,) * 3
+    ] * 2
     assert not figures["many"].small
 
 
@@ -79,3 +85,26 @@ def test_a_group_of_one_class_is_not_measurable() -> None:
     figures = subgroup_figures(labels, scores, draw_patient_weights(names, 100, 0), {"site": group})["site"]
     assert figures["b"].auroc is None
     assert figures["a"].p is None
+
+
+def test_a_group_whose_score_is_constant_has_neither_interval_nor_width() -> None:
+    labels, scores, group, names = made(gap=0.0)
+    scores[group == "b"] = 0.5
+    figures = subgroup_figures(labels, scores, draw_patient_weights(names, 100, 0), {"site": group})["site"]
+    assert (figures["b"].auroc, figures["b"].interval) == (0.5, None)
+    assert figures["a"].p is not None
+
+
+def test_what_is_small_is_no_part_of_the_adjustment() -> None:
+    """Three groups: the small one has no p, so Holm's factor for the smallest of the others is 2, not 3."""
+    labels, scores, group, names = made(gap=1.2)
+    few = np.where(np.array(names) < FEWEST_PATIENTS, "c", group).astype(object)
+    people = np.array([f"p{n}" for n in names], object)
+    films = np.array([f"f{n}" for n in range(len(names))], object)
+    scored = Scored(
+        films, people, ["Mass"], labels[:, None], scores[:, None], groups=pd.DataFrame({"sex": few})
+    )
+    found = measure(scored, "none", Choices(draws=200), workers=0).metrics["subgroups"]["groupings"]["sex"]
+    p, adjusted = ({g: found[g]["findings"]["Mass"][k] for g in "abc"} for k in ("p", "p_holm"))
+    assert (p["c"], adjusted["c"]) == (None, None)
+    assert min(adjusted["a"], adjusted["b"]) == pytest.approx(2 * min(p["a"], p["b"]))

@@ -2,15 +2,18 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
@@ -87,24 +90,15 @@ def test_results_table_holds_each_finding_with_its_figures(make_contents: MakeCo
     contents.metrics["intervals"]["auroc"]["Edema"] = [0.7, 0.87351]
     contents.metrics["intervals"]["average_precision"]["Edema"] = None
     table = Page(render_report(contents)).tables["Test split, by finding, with 95 % intervals"]
-    assert table[0] == [
-        "Finding",
-        "Positive",
-        "Labelled",
-        "Prevalence",
-        "AUROC",
-        "Average precision",
-        "… by chance",
-    ]
+    # The AUROC is among the first columns: on a telephone the later ones are beyond the edge.
+    assert table[0] == ["Finding", "Positive / labelled", "AUROC", "Average precision", "Prevalence"]
     assert [row[0] for row in table[1:]] == [*contents.findings, "Mean"]
     assert table[1 + contents.findings.index("Edema")] == [
         "Edema",
-        "25",
-        "1,000",
-        "2.5%",
+        "25 / 1,000",
         "0.812 (0.700–0.874)",
         "0.131",
-        "0.025",
+        "2.5%",
     ]
 
 
@@ -129,12 +123,46 @@ def test_finding_without_a_figure_says_why(
     assert "nan" not in "".join(Page(page).texts["td"]).lower()
 
 
-def test_intervals_that_are_missing_or_say_too_much_are_pointed_out(make_contents: MakeContents) -> None:
-    contents = make_contents(["Mass", "Edema"])
-    contents.metrics["intervals"]["auroc"] |= {"Mass": None, "Edema": [1.0, 1.0]}
+def test_why_an_interval_is_missing_is_told(make_contents: MakeContents) -> None:
+    contents = _with(
+        _with(make_contents(["Mass", "Edema", "Nodule"]), "Edema", auroc=1.0), "Nodule", auroc=0.5
+    )
+    contents.metrics["intervals"]["auroc"] |= {"Mass": None, "Edema": None, "Nodule": None}
+    contents.metrics["constant_scores"] = ["Nodule"]
     page = render_report(contents)
     assert "Too few positive or negative patients for an interval: Mass." in page
-    assert "not that the figure is certain: Edema." in page
+    assert "every draw ranks all films right (or all wrong): Edema." in page
+    assert (
+        "The score is the same for every film, so it tells none from another, and has no interval: Nodule."
+        in page
+    )
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_is_read_off_a_test_curve_is_called_so(make_contents: MakeContents, asked: bool) -> None:
+    contents = make_contents(["Mass", "Edema"])
+    if not asked:
+        contents.metrics["operating_points"] |= {
+            "findings": None,
+            "reason": "no validation films",
+            "chosen_on": None,
+        }
+    page = Page(render_report(contents))
+    assert [caption for caption in page.tables if caption.endswith("read off these test curves")] == [
+        "Sensitivity at a specificity of at least …, read off these test curves",
+        "Precision where the recall reaches …, read off these test curves",
+    ]
+    notes = [text for text in page.texts["p"] if "points of the test curve, no operating points" in text]
+    assert len(notes) == 2
+    assert all(("stands under “Operating points”" in text) == asked for text in notes)
+
+
+def test_why_the_calibration_error_has_no_interval_is_told(make_contents: MakeContents) -> None:
+    contents = make_contents(["Mass"])
+    assert "The calibration error has no interval: each bin adds the size of its gap" in render_report(
+        contents
+    )
+    assert contents.metrics["calibration"]["ece_interval"] is None
 
 
 def test_summary_names_the_measured_findings_and_the_test_films(make_contents: MakeContents) -> None:
@@ -279,6 +307,61 @@ def test_tables_hold_the_figures_of_the_page(make_contents: MakeContents) -> Non
     json.dumps(data, allow_nan=False)
     assert set(data["roc"]) == set(contents.measured("auroc"))
     assert len(data["roc"]["Mass"]["band"]["low"]) == 101
+
+
+def _cell(row: Any, name: str, places: int = 3) -> str:
+    """A figure of a CSV row with its interval, as the page writes it; percent where `places` is 1."""
+    value, low, high = (float(row[n]) for n in (name, f"{name}_low", f"{name}_high"))
+    share = places == 1
+    scale = 100 if share else 1
+    ends = "" if np.isnan(low) else f" ({scale * low:.{places}f}–{scale * high:.{places}f})"
+    return f"{scale * value:.{places}f}{'%' if share else ''}{ends}"
+
+
+def test_page_json_and_csv_say_the_same(make_contents: MakeContents) -> None:
+    """Every AUROC, average precision, rate, Brier score and subgroup of the page stands in the CSV tables and in the JSON."""
+    contents = make_contents(blank=("Hernia",))
+    page = Page(render_report(contents)).tables
+    csv = {
+        name: pd.read_csv(io.StringIO(table.to_csv(index=False)))
+        for name, table in tables(contents.metrics).items()
+    }
+    metrics = json.loads(json.dumps(figures_data(contents)))["metrics"]
+    findings = csv["findings"].set_index("finding")
+    measured = [f for f in contents.findings if f != "Hernia"]
+    results_rows = {row[0]: row for row in page["Test split, by finding, with 95 % intervals"]}
+    brier_rows = {
+        row[0]: row for row in page["Brier score (with 95 % interval) and expected calibration error"]
+    }
+    for finding in measured:
+        row = findings.loc[finding]
+        assert results_rows[finding][2:4] == [_cell(row, "auroc"), _cell(row, "average_precision")]
+        assert row["auroc"] == metrics["auroc"][finding]
+        assert [row["auroc_low"], row["auroc_high"]] == metrics["intervals"]["auroc"][finding]
+        assert brier_rows[finding][1:] == [
+            _cell(row, "brier"),
+            f"{row['ece']:.3f}",
+            f"{row['ece_equal_count']:.3f}",
+        ]
+    points = csv["operating-points"].set_index(["point", "finding"])
+    for name, caption in (
+        ("youden", "By Youden's index"),
+        ("fixed_sensitivity", "By sensitivity 90% on validation"),
+    ):
+        shown = {row[0]: row for row in page[caption]}
+        for finding in measured:
+            row = points.loc[(name, finding)]
+            assert shown[finding][2:] == [
+                _cell(row, r, 1) for r in ("sensitivity", "specificity", "ppv", "npv", "f1")
+            ]
+            assert row["ppv"] == metrics["operating_points"]["findings"][finding][name]["ppv"]["value"]
+    groups = csv["subgroups"].set_index(["grouping", "group", "finding"])
+    by_sex = {row[0]: row for row in page["AUROC by sex"]}
+    for finding in measured:
+        for column, group in ((1, "F"), (2, "M")):
+            row = groups.loc[("sex", group, finding)]
+            marks = (" small" if row["small"] else "") + (" *" if row["p_holm"] < 0.05 else "")
+            assert by_sex[finding][column] == _cell(row, "auroc") + marks
 
 
 def test_split_table_counts_films_patients_and_positives(make_contents: MakeContents) -> None:
@@ -432,6 +515,12 @@ def test_page_has_a_sound_skeleton(make_contents: MakeContents) -> None:
     assert page.tags[0] == ("html", {"lang": "en"})
     assert [tags.count(tag) for tag in ("h1", "header", "nav", "main", "footer")] == [1] * 5
     assert tags.count("h2") == len(all_sections(make_contents()))
+    levels = [int(tag[1]) for tag in tags if tag in ("h1", "h2", "h3")]
+    assert levels[0] == 1
+    assert all(below - above <= 1 for above, below in pairwise(levels))  # no level is left out
+    first_link = next(attrs for tag, attrs in page.tags if tag == "a")
+    assert first_link == {"class": "skip", "href": "#main"}
+    assert ("main", {"id": "main", "tabindex": "-1"}) in page.tags
     assert tags.count("caption") == tags.count("table")
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     plots = [attrs for _, attrs in page.tags if attrs.get("class") == "plot"]
