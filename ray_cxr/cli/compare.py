@@ -94,7 +94,7 @@ def _areas_tables(comparison: Comparison) -> list[Table]:
         title = f"AUROC on the {comparison.common_films} films of all"
         tables.append(_areas_table(title, comparison, comparison.levels, comparison.mean_name))
     if comparison.own is not None:
-        title = "AUROC of each on all its own films (not comparable)"
+        title = "AUROC of each on all its own films and labels (not comparable)"
         tables.append(_areas_table(title, comparison, comparison.own, "mean"))
     return tables
 

@@ -157,7 +157,7 @@ def results(comparison: Comparison) -> Section:
                 "warning",
             )
         )
-        blocks += _level_tables(comparison, comparison.own, "of each on all its own films", "mean")
+        blocks += _level_tables(comparison, comparison.own, "of each on all its own films and labels", "mean")
     return Section("results", "Side by side", blocks)
 
 
