@@ -87,15 +87,17 @@ def _protocol_lines(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _areas_tables(comparison: Comparison) -> list[Table]:
+def _areas_tables(comparison: Comparison) -> list[str | Table]:
     """On the films of the tests; on each model's own films beside, where these are others."""
-    tables = []
+    tables: list[str | Table] = []
     if comparison.common_films:
         title = f"AUROC on the {comparison.common_films} films of all"
         tables.append(_areas_table(title, comparison, comparison.levels, comparison.mean_name))
     if comparison.own is not None:
-        title = "AUROC of each on all its own films and labels (not comparable)"
-        tables.append(_areas_table(title, comparison, comparison.own, "mean"))
+        tables += [
+            "each model on all its own films and labels, so not to be held against each other:",
+            _areas_table("AUROC, own films", comparison, comparison.own, "mean"),
+        ]
     return tables
 
 

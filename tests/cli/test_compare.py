@@ -102,7 +102,7 @@ def test_across_protocols_is_refused_and_says_what_differs(
     assert run(["compare", "a", "c", "--across-protocols", "--draws", "100"]) == 0
     said = capfd.readouterr().out
     assert "compared across protocols" in said
-    assert "AUROC of each on all its own films and labels" in said
+    assert "on all its own films and labels, so not to be held against each other" in said
     assert "The models have no film in common, so nothing can be tested." in said
     mixed = _answer(capfd, "a", "b.csv", "--labels", "few.csv", code=3)
     assert [line.split(":")[0].strip() for line in mixed["error"].splitlines()[1:]] == ["labels", "protocol"]

@@ -13,6 +13,7 @@ from ray_cxr.evaluate.bootstrap import (
     draw_patient_weights,
     interval,
     p_value,
+    percentiles,
     weighted_areas,
     weighted_auroc,
     weighted_average_precision,
@@ -109,7 +110,13 @@ def test_interval_is_none_where_too_many_draws_have_no_figure(values: list[float
 
 
 def test_interval_stands_a_few_draws_without_a_figure() -> None:
-    assert interval([0.5] * 96 + [NAN] * 4) == (0.5, 0.5)
+    assert interval([0.4] * 48 + [0.5] * 48 + [NAN] * 4) == (0.4, 0.5)
+
+
+def test_an_interval_without_a_width_is_none() -> None:
+    """All draws of a constant score give 0.5, and all of 3 in 3 give 1: that is no certainty."""
+    assert interval([0.5] * 100) is None
+    assert percentiles([0.5] * 100) == (0.5, 0.5)
 
 
 def test_p_value_is_twice_the_smaller_tail() -> None:
