@@ -1,4 +1,4 @@
-"""Errors that a person can act on, each with the exit code that the command line ends with.
+"""Errors that a person can act on, each with the exit code that the command line ends with, and words for messages.
 
 All of them pickle with their fields, because they cross process borders (Ray tasks, training workers).
 """
@@ -38,3 +38,8 @@ def reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def count_text(number: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun, given in the singular: "1 film", "1,200 films"; plural: where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -35,15 +35,22 @@ def mean_measurable(values: dict[str, float | None]) -> float | None:
 
 
 def metrics_by_finding(
-    labels: Labels, scores: NDArray[np.float64], findings: Sequence[str]
+    labels: Labels,
+    scores: NDArray[np.float64],
+    findings: Sequence[str],
+    in_means: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The figures of `metrics.json` from [N, F] labels and scores; null = not measurable, left out of means."""
+    """The figures of `metrics.json` from [N, F] labels and scores; null = not measurable, left out of means.
+
+    in_means: the findings that means are over; None = all.
+    """
+    over = findings if in_means is None else in_means
     areas = {f: auroc(labels[:, i], scores[:, i]) for i, f in enumerate(findings)}
     precisions = {f: average_precision(labels[:, i], scores[:, i]) for i, f in enumerate(findings)}
     return {
-        "mean_auroc": mean_measurable(areas),
+        "mean_auroc": mean_measurable({f: areas[f] for f in over}),
         "auroc": areas,
-        "mean_average_precision": mean_measurable(precisions),
+        "mean_average_precision": mean_measurable({f: precisions[f] for f in over}),
         "average_precision": precisions,
         "positives": {f: int(np.nansum(labels[:, i])) for i, f in enumerate(findings)},
         "labelled": {f: int((~np.isnan(labels[:, i])).sum()) for i, f in enumerate(findings)},

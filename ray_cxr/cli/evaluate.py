@@ -154,24 +154,52 @@ def _choices(draws: int, seed: int, sensitivity: float | None, specificity: floa
 
 
 def _notes(metrics: dict[str, Any]) -> list[str]:
-    """What was taken for what in somebody's tables, and why something is missing."""
-    found, notes = metrics["input"], []
-    if "matched" in found:
-        renamed = [f"{c['score']} with {c['label']}" for c in found["matched"].values()]
-        notes = [
-            f"columns: {'; '.join(renamed)}",
-            f"films joined by {found['joined_by']}; patients from {found['patients_from']}",
-        ]
-        for key, words in (
-            ("scored_without_labels", "scored, but not labelled"),
-            ("labelled_without_scores", "labelled, but not scored"),
-        ):
-            if found[key]:
-                notes.append(f"{words}: {', '.join(found[key])}")
-    if metrics["operating_points"]["findings"] is None:
-        notes.append(f"no operating points: {metrics['operating_points']['reason']}")
+    """What was taken for what in somebody's tables, what weakens a figure, and why something is missing."""
+    found, points = metrics["input"], metrics["operating_points"]
+    notes = _input_notes(found) if "matched" in found else []
+    if metrics["not_in_means"]:
+        notes.append(f"in no mean: {', '.join(metrics['not_in_means'])}")
+    if metrics["protocol_details"].get("protocol_stated_by"):
+        notes.append(
+            f"protocol: {metrics['protocol']}, as stated by {metrics['protocol_details']['protocol_stated_by']}"
+        )
+    cautions = [*found.get("cautions", []), *points.get("cautions", [])]
+    notes += [f"caution: {caution}" for caution in cautions]
+    if points["findings"] is None:
+        notes.append(f"no operating points: {points['reason']}")
+    reasons: dict[str, list[str]] = {}
+    for finding, reason in points.get("not_chosen", {}).items():
+        reasons.setdefault(reason, []).append(finding)
+    notes += [f"no operating points for {', '.join(names)}: {reason}" for reason, names in reasons.items()]
     if metrics["calibration"]["findings"] is None:
         notes.append(f"calibration not measurable: {metrics['calibration']['reason']}")
+    return notes
+
+
+def _input_notes(found: dict[str, Any]) -> list[str]:
+    from ray_cxr.labels.names import spelling
+
+    listing = found["labels_listed_in"]
+    alike, other = [], []
+    for finding, column in found["matched"].items():
+        if spelling(column["labelled_as"]) == spelling(finding):
+            alike.append(finding)
+        else:
+            other.append(f"{column['score']} with {column['labelled_as']}")
+    notes = [f"findings: {', '.join(alike)}"] if alike else []
+    if other:
+        notes.append(f"columns: {'; '.join(other)}")
+    if listing is not None:
+        apart = "" if found["listed_with"] == "|" else f", told apart by {found['listed_with']!r}"
+        notes.append(f"labels: names listed in {listing!r}{apart}")
+    notes.append(f"films joined by {found['joined_by']}; patients from {found['patients_from']}")
+    for key, words in (
+        ("scored_without_labels", "scored, but not labelled"),
+        ("labelled_without_scores", "labelled, but not scored"),
+        ("unused_numeric_columns", "other columns of numbers in --predictions, not used"),
+    ):
+        if found[key]:
+            notes.append(f"{words}: {', '.join(found[key])}")
     return notes
 
 

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             app(list(arguments), prog_name="ray-cxr")
         except SystemExit as stop:
-            return _end(out, int(stop.code or 0))
+            return _end(out, int(stop.code or 0), stop.__context__)
         except RayCxrError as error:
             out.failure(error.message, error.exit_code)
             return error.exit_code
@@ -73,15 +73,20 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _end(out: Output, code: int) -> int:
-    """The exit code of a command line that typer ended: help, a usage error, Ctrl-C, or a code that we gave."""
+def _end(out: Output, code: int, cause: BaseException | None = None) -> int:
+    """The exit code of a command line that typer ended: help, a usage error, Ctrl-C, or a code that we gave.
+
+    cause: what typer caught before it ended; of a usage error, which it has put on stderr, the sentence.
+    """
     if out.written or (code == 0 and not out.as_json):
         return code
     if code == 0:
         out.result({"help": "on stderr"})
     elif code == InputError.exit_code:
         if out.as_json:
-            out.result({"error": "the command line cannot be understood; see stderr", "exit_code": code})
+            # typer's own class of usage errors is private, its method is click's.
+            said: str = getattr(cause, "format_message", lambda: "see stderr")()
+            out.result({"error": f"the command line cannot be understood: {said}", "exit_code": code})
     elif code in (1, _INTERRUPTED):
         out.failure("interrupted; the same command goes on from what is done", 1)
         return 1

@@ -77,6 +77,11 @@ def id_column(columns: Sequence[str]) -> str | None:
     return _first(columns, [name for names in ID_NAMES.values() for name in names])
 
 
+def is_id(column: str) -> bool:
+    """Whether a column's name is one that names films or studies."""
+    return any(_plain(column) in names for names in ID_NAMES.values())
+
+
 def patient_column(columns: Sequence[str]) -> str | None:
     """The column with patient ids; None where there is none."""
     return _first(columns, PATIENT_NAMES)
@@ -125,7 +130,7 @@ def _first(columns: Sequence[str], names: Sequence[str]) -> str | None:
 
 def _plain(column: str) -> str:
     """The spelling of a column's name; that of an index which pandas wrote without a name is empty."""
-    text = re.sub(r"^unnamed: ?\d+$", "", column.strip().casefold())
+    text = re.sub(r"^(unnamed: ?\d+|__index_level_\d+__)$", "", column.strip().casefold())
     return re.sub(r"(?<=[a-z])#", "", spelling(text)).strip()
 
 

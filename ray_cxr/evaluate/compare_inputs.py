@@ -13,7 +13,7 @@ import yaml
 
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.compare_protocol import Entry
-from ray_cxr.evaluate.files import read_scored
+from ray_cxr.evaluate.files import Called, read_scored
 from ray_cxr.storage import Folder
 
 SPLITS = ("test", "validation")
@@ -41,7 +41,7 @@ def _entry(place: str, name: str, labels: str | None, patients: str | None, spli
     folder = Folder(place)
     if folder.fs.isdir(folder.path):
         return _run_entry(folder, name, split)
-    scored = read_scored(place, labels, patients)
+    scored = read_scored(place, labels, patients, Called(f"RUN {name!r}"))
     protocol = {"protocol": scored.protocol} if scored.protocol else {}
     return Entry(name, scored, protocol)
 
@@ -56,7 +56,7 @@ def _run_entry(run: Folder, name: str, split: str) -> Entry:
         todo = "ray-cxr evaluate" if split == "test" else "ray-cxr train"
         raise InputError(f"RUN: {run} has no {table}; run `{todo}` on it first.")
     metrics = _metrics(run, split)
-    scored = read_scored(f"{run.url}/{table}", None)
+    scored = read_scored(f"{run.url}/{table}", None, called=Called(f"RUN {name!r}"))
     config = yaml.safe_load(run.read_bytes("config.yaml"))
     protocol = {"split": split} | {k: metrics[k] for k in _STATED if metrics.get(k) is not None}
     details = _details(metrics.get("protocol_details") or {})

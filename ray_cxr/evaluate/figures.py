@@ -18,12 +18,23 @@ from ray_cxr.evaluate.bootstrap import LEVEL, draw_patient_weights, interval
 from ray_cxr.evaluate.finding import FindingFigures, OneFinding, Shared, Weighted
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.inputs import Scored
-from ray_cxr.evaluate.operating import POINTS, RATES, Point, Rate, choose_points
+from ray_cxr.evaluate.operating import (
+    POINTS,
+    RATES,
+    Point,
+    Rate,
+    choose_points,
+    class_counts,
+    few_films_caution,
+    missing_class,
+    one_sided_cautions,
+)
 from ray_cxr.evaluate.parallel import all_findings
 from ray_cxr.evaluate.reliability import COUNT_BINS, WHY_NO_ECE_INTERVAL, WIDTH_BINS, Reliability
 from ray_cxr.evaluate.subgroups import DRAWS as SUBGROUP_DRAWS
 from ray_cxr.evaluate.subgroups import groupings
 from ray_cxr.evaluate.testable import FEWEST_PATIENTS
+from ray_cxr.labels.names import canonical
 from ray_cxr.metrics import mean_measurable, metrics_by_finding
 
 NOT_PROBABILITIES = "the scores are no probabilities: some lie outside 0..1"
@@ -77,12 +88,13 @@ def measure(
     by_finding = dict(zip(test.findings, found, strict=True))
     metrics = {
         "split": "test",
-        **metrics_by_finding(test.labels, test.scores, test.findings),
+        **metrics_by_finding(test.labels, test.scores, test.findings, test.in_means),
+        "not_in_means": [f for f in test.findings if f not in test.in_means],
         "protocol": test.protocol,
         "patients": test.patients,
         "constant_scores": [f for f in test.findings if _is_constant(*test.column(f))],
         "intervals": _intervals(by_finding, test, choices),
-        "operating_points": _operating_points(by_finding, points, validation, choices),
+        "operating_points": _operating_points(by_finding, points, test, validation, choices),
         "calibration": _calibration(by_finding, test),
         "natural_prevalence": _natural(by_finding, test),
         "subgroups": _subgroups(by_finding, shared, test),
@@ -144,14 +156,14 @@ def _intervals(found: Mapping[str, FindingFigures | None], test: Scored, choices
         "level": LEVEL,
         "draws": choices.draws,
         "seed": choices.seed,
-        "mean_auroc": _mean_interval([g.auroc_draws for g in there.values()]),
-        "mean_average_precision": _mean_interval([g.average_precision_draws for g in there.values()]),
+        "mean_auroc": _mean_interval([g.auroc_draws for f, g in there.items() if f in test.in_means]),
+        "mean_average_precision": _mean_interval([g.average_precision_draws for f, g in there.items() if f in test.in_means]),
         "auroc": _for_all(found, auroc),
         "average_precision": _for_all(found, {f: _ends(interval(g.average_precision_draws)) for f, g in there.items()}),
         "delong": {f: _ends(g.delong) if g else None for f, g in found.items()},
         "delong_clustered": {f: _ends(g.delong_clustered) if g else None for f, g in found.items()} if test.clustered else None,
         "image_level": {
-            "mean_auroc": _mean_interval(list(image.values())),
+            "mean_auroc": _mean_interval([draws for f, draws in image.items() if f in test.in_means]),
             "auroc": _for_all(found, by_film),
             "narrower_by": narrower_by(auroc, by_film),
         } if test.clustered else None,
@@ -181,29 +193,52 @@ def _rate(rate: Rate) -> dict[str, Any]:
 def _operating_points(
     found: Mapping[str, FindingFigures | None],
     points: dict[str, dict[str, Point] | None] | None,
+    test: Scored,
     validation: Scored | str,
     choices: Choices,
 ) -> dict[str, Any]:
     if points is None or isinstance(validation, str):
         return {"chosen_on": None, "reason": validation, "findings": None}
     table: dict[str, Any] = {}
+    used: dict[str, dict[str, Point]] = {}
     for finding, figures in found.items():
         chosen = points[finding]
         if figures is None or figures.rates is None or chosen is None:
             table[finding] = None
             continue
+        used[finding] = chosen
         table[finding] = {
             name: asdict(chosen[name]) | {rate: _rate(value) for rate, value in figures.rates[name].items()}
             for name in POINTS
         }
+    counts = {f: class_counts(validation.column(f)[0]) for f in test.findings if f in validation.findings}
+    few = few_films_caution({f: counts[f] for f in used})
     return {
         "chosen_on": {"films": len(validation), "patients": validation.patients},
         "reason": None,
         "fixed_sensitivity": choices.sensitivity,
         "fixed_specificity": choices.specificity,
         "findings": table,
-        "mean": _mean_rates(table),
+        "mean": _mean_rates({f: p for f, p in table.items() if f in test.in_means}),
+        "validation_films": counts,
+        "not_chosen": {f: _why_none(f, test, validation, counts) for f, p in table.items() if p is None},
+        "cautions": one_sided_cautions(used, {f: test.column(f) for f in used}) + ([few] if few else []),
     }
+
+
+def _why_none(
+    finding: str, test: Scored, validation: Scored, counts: Mapping[str, Mapping[str, int]]
+) -> str | None:
+    """Why a finding has no operating points."""
+    if finding not in counts:
+        scored = canonical(finding, validation.origin.get("scored_without_labels", []))
+        return (
+            "not scored in --validation-predictions"
+            if scored is None
+            else "not labelled for the validation films"
+        )
+    of_test = class_counts(test.column(finding)[0])
+    return missing_class(counts[finding], "validation film") or missing_class(of_test, "test film")
 
 
 def _mean_rates(table: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
@@ -229,7 +264,7 @@ def _calibration(found: Mapping[str, FindingFigures | None], test: Scored) -> di
         "ece_interval_reason": WHY_NO_ECE_INTERVAL,
         "findings": table,
         "mean": {
-            name: mean_measurable({f: t[name] for f, t in table.items() if t})
+            name: mean_measurable({f: t[name] for f, t in table.items() if t and f in test.in_means})
             for name in ("brier", "ece", "ece_equal_count")
         },
     }
@@ -253,8 +288,8 @@ def _natural(found: Mapping[str, FindingFigures | None], test: Scored) -> dict[s
         f: g.natural for f, g in found.items() if g is not None and g.natural is not None
     }
     return {
-        "mean_auroc": mean_measurable({f: w.auroc for f, w in there.items()}),
-        "mean_average_precision": mean_measurable({f: w.average_precision for f, w in there.items()}),
+        "mean_auroc": mean_measurable({f: w.auroc for f, w in there.items() if f in test.in_means}),
+        "mean_average_precision": mean_measurable({f: w.average_precision for f, w in there.items() if f in test.in_means}),
         "prevalence": {f: _prevalence(test, f) for f in found},
         "auroc": _for_all(found, {f: w.auroc for f, w in there.items()}),
         "average_precision": _for_all(found, {f: w.average_precision for f, w in there.items()}),

@@ -6,19 +6,27 @@ Reads: tables (CSV, TSV, plain or .gz, Parquet). Gives: `Scored`, whose `origin`
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_cxr.errors import InputError, RefusedError
+from ray_cxr.errors import InputError, RefusedError, count_text
 from ray_cxr.evaluate import columns as named
 from ray_cxr.evaluate.inputs import Scored
-from ray_cxr.evaluate.joining import check_ids, join, overlap, rows_text
-from ray_cxr.evaluate.label_columns import LabelColumns, labelled_findings, labels_of
+from ray_cxr.evaluate.joining import (
+    check_filled,
+    check_ids,
+    column_text,
+    join,
+    overlap,
+    rows_text,
+    shared_films,
+)
+from ray_cxr.evaluate.label_columns import labels_of
+from ray_cxr.evaluate.matching import Table, match_columns, numbers, score_cautions
 from ray_cxr.labels.cells import parse_ages, parse_sexes, parse_views
-from ray_cxr.labels.names import match_findings
+from ray_cxr.labels.source import NO_ID, whole_numbers
 from ray_cxr.labels.text_table import listed, read_text_table
 
 Rows = NDArray[np.int64]
@@ -28,84 +36,84 @@ _READ_GROUP = {"age": parse_ages, "sex": parse_sexes, "view": parse_views}
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A table of text, its column of ids, and how messages call it. The frame's index is the row in the file, from 0."""
+class Called:
+    """What messages call the two tables: the options, or whatever, that they were given by."""
 
-    frame: pd.DataFrame
-    ids: str
-    name: str
-
-    @property
-    def id_cells(self) -> pd.Series:
-        return self.frame[self.ids].str.strip()
+    predictions: str = "--predictions"
+    labels: str = "--labels"
 
 
 def read_scored(
     predictions: str,
     labels: str | None,
     patients: str | None = None,
-    flag: str = "",
+    called: Called = Called(),
     labels_else: str | None = None,
     *,
     leave_out_unlabelled: bool = False,
 ) -> Scored:
     """The films of the predictions with their labels; without a label table, both stand in the predictions.
 
-    flag: "validation-" stands before the options' names in messages. labels_else: the label table where neither `labels` is
-    given nor the predictions have columns that say they hold labels. Raises InputError: a table that cannot be read, ids
-    or findings that do not fit, a cell that is no score or no label. leave_out_unlabelled: films that are not in the label
-    table are left out and counted, where that is an error otherwise.
+    labels_else: what --labels names, taken where neither `labels` is given nor the predictions have columns that say they
+    hold labels. Raises InputError: a table that cannot be read, ids or findings that do not fit, a cell that is no score or
+    no label. leave_out_unlabelled: films that are not in the label table are left out and counted, where that is an error
+    otherwise.
     """
-    scores, truth, study = _tables(predictions, labels, flag, labels_else)
+    scores, truth, study = _tables(predictions, labels, called, labels_else)
     check_ids(scores.id_cells, scores.ids, scores.name)
+    check_filled(scores.keys, scores.key, scores.name)
     scored_films = len(scores.frame)
     if leave_out_unlabelled:
-        kept, _ = overlap(scores.id_cells, truth.id_cells)
+        kept, _ = overlap(scores.keys, truth.keys)
         scores = replace(scores, frame=scores.frame.iloc[kept]) if len(kept) else scores
+    matched = match_columns(scores, truth, called.labels)
     if truth is scores:
-        rows, by = np.arange(len(scores.frame)), "both in one table"
+        rows, by = np.arange(len(scores.frame)), "rows of one table"
     else:
-        joined = join(
-            scores.id_cells, truth.id_cells, scores.name, truth.name, _labels_only(truth) if study else None
-        )
-        rows, by = joined.rows, f"{scores.ids} and {truth.ids}: {joined.by}"
-    known = labelled_findings(truth.frame, own_columns=truth is not scores or bool(_marked(scores)))
-    columns = _matched(scores, truth, known)
+        same = truth.frame[matched.label_columns] if study else None
+        joined = join(scores.keys, truth.keys, scores.name, truth.name, same)
+        keys = dict.fromkeys((column_text(scores.key), column_text(truth.key)))
+        rows, by = joined.rows, f"{' and '.join(keys)}: {joined.by}"
     patient_ids, patients_from = _patients(scores, truth, rows, patients)
+    columns, known = matched.columns, matched.known
+    values = np.stack(
+        [numbers(scores.frame[c.score], c.score, scores.name) for c in columns.values()], axis=1
+    )
     return Scored(
         image_ids=scores.id_cells.to_numpy(object),
         patient_ids=patient_ids,
         findings=list(columns),
         labels=np.stack([labels_of(truth.frame, known, c.label, rows, truth.name) for c in columns.values()], axis=1),
-        scores=np.stack([_numbers(scores.frame[c.score], c.score, scores.name) for c in columns.values()], axis=1),
+        scores=values,
         weights=_weights(scores, truth, rows),
         groups=_groups(scores, truth, rows),
-        origin=_origin(columns, scores, known) | {
+        origin=matched.origin(scores, truth) | {
             "joined_by": by, "rows_of_the_label_table": len(truth.frame), "patients_from": patients_from,
-            "films_without_labels": scored_films - len(scores.frame),
+            "films_without_labels": scored_films - len(scores.frame), "cautions": score_cautions(list(columns), values),
         },
         rows=scores.frame.index.to_numpy(np.int64),
     )  # fmt: skip
 
 
 def _tables(
-    predictions: str, labels: str | None, flag: str, labels_else: str | None
-) -> tuple[_Table, _Table, bool]:
-    name = f"--{flag}predictions"
+    predictions: str, labels: str | None, called: Called, labels_else: str | None
+) -> tuple[Table, Table, bool]:
+    name, other_name = called.predictions, called.labels
     frame = read_text_table(predictions, name)
     if labels is None and not named.label_columns(list(frame.columns)):
-        labels = labels_else
+        labels, other_name = labels_else, Called.labels
     if labels is None:
         table = _with_ids(frame, named.id_column(list(frame.columns)), name)
         return table, table, False
-    other = read_text_table(labels, f"--{flag}labels")
+    other = read_text_table(labels, other_name)
     ids = named.id_columns(list(frame.columns), list(other.columns))
-    scores = _with_ids(frame, ids.left if ids else named.id_column(list(frame.columns)), name)
-    truth = _with_ids(other, ids.right if ids else named.id_column(list(other.columns)), f"--{flag}labels")
+    first = named.id_column(list(frame.columns)) if ids is None or ids.study else ids.left
+    scores = _with_ids(frame, first, name, ids.left if ids else None)
+    truth = _with_ids(other, ids.right if ids else named.id_column(list(other.columns)), other_name)
     return scores, truth, ids is not None and ids.study
 
 
-def _with_ids(frame: pd.DataFrame, ids: str | None, name: str) -> _Table:
+def _with_ids(frame: pd.DataFrame, ids: str | None, name: str, key: str | None = None) -> Table:
     if ids is None:
         raise InputError(
             f"{name}: no column names the films (it has {listed(list(frame.columns))}); call one image_id or study_id."
@@ -115,95 +123,17 @@ def _with_ids(frame: pd.DataFrame, ids: str | None, name: str) -> _Table:
         raise InputError(
             f"{name}: several columns are called {twice[0]!r}; keep one of them, or rename the others."
         )
-    return _Table(frame, ids, name)
-
-
-def _labels_only(truth: _Table) -> pd.DataFrame:
-    """What rows of one study must agree in."""
-    known = labelled_findings(truth.frame, own_columns=False)
-    columns = [*known.columns.values(), *([known.listing] if known.listing else [])]
-    own = [c.column for c in named.plain_columns(list(truth.frame.columns))]
-    return truth.frame[[*columns, *(c for c in own if truth.frame[c].nunique() <= 4)]]
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Where one finding stands: its column of scores, and its name in the label table."""
-
-    score: str
-    label: str
-
-
-def _marked(scores: _Table) -> list[named.Named]:
-    return named.score_columns(list(scores.frame.columns))
-
-
-def _matched(scores: _Table, truth: _Table, known: LabelColumns) -> dict[str, _Columns]:
-    """Finding (as the predictions call it) → where it stands, in the order of the predictions' columns."""
-    candidates = _marked(scores) or (
-        named.plain_columns(list(scores.frame.columns)) if truth is not scores else []
-    )
-    by_name = {c.finding: c.column for c in candidates}
-    if len(by_name) < len(candidates):
-        raise InputError(f"{scores.name}: several columns hold scores of one finding; keep one of them.")
-    matched = match_findings(list(by_name), known.findings)
-    if not matched:
-        hint = (
-            "give --labels, or label columns such as label_Mass"
-            if truth is scores
-            else "call them by the same names"
-        )
-        raise InputError(
-            f"{scores.name}: none of its findings ({listed(list(by_name))}) is labelled in {truth.name} "
-            f"({listed(known.findings)}); {hint}."
-        )
-    return {finding: _Columns(by_name[finding], label) for finding, label in matched.items()}
-
-
-def _origin(columns: dict[str, _Columns], scores: _Table, known: LabelColumns) -> dict[str, Any]:
-    """What was matched with what, and what was left over."""
-    labels = {c.label for c in columns.values()}
-    own = {f for f in known.columns if f in labels}
-    return {
-        "matched": {
-            finding: {"score": c.score, "label": known.columns[c.label] if c.label in own else f"{known.listing}: {c.label}"}
-            for finding, c in columns.items()
-        },
-        "scored_without_labels": [n.finding for n in _marked(scores) if n.finding not in columns],
-        "labelled_without_scores": [f for f in known.listed if f not in labels],
-    }  # fmt: skip
-
-
-def _numbers(cells: pd.Series, column: str, where: str) -> NDArray[np.float64]:
-    """[N] float64 scores; every cell must be a finite number."""
-    try:
-        values = cells.to_numpy(object).astype(np.float64)
-    except ValueError:
-        values = np.array([_number(c) for c in cells])
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        raise InputError(
-            f"{where}: {len(wrong)} cells of column {column!r} are no finite number ({cells.iloc[wrong[0]][:20]!r} in "
-            f"{rows_text(cells.index.to_numpy()[wrong])}); give every film a score, or take its row out."
-        )
-    return values
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")
+    return Table(frame, ids, key or ids, name)
 
 
 def _patients(
-    scores: _Table, truth: _Table, rows: Rows, given: str | None
+    scores: Table, truth: Table, rows: Rows, given: str | None
 ) -> tuple[NDArray[np.object_] | None, str]:
     """[N] patient ids and where they come from; None where nothing tells them."""
     if given is not None:
         return _given_patients(scores, given)
     for table, at in ((truth, rows), (scores, np.arange(len(rows)))):
-        column = named.patient_column(list(table.frame.columns))
+        column = named.patient_column(table.names)
         if column is not None:
             return _filled(
                 table.frame[column].iloc[at], column, table.name, at
@@ -214,7 +144,7 @@ def _patients(
     return None, "nothing: intervals are image-level"
 
 
-def _given_patients(scores: _Table, path: str) -> tuple[NDArray[np.object_], str]:
+def _given_patients(scores: Table, path: str) -> tuple[NDArray[np.object_], str]:
     frame = read_text_table(path, "--patients")
     ids = named.id_columns(list(scores.frame.columns), list(frame.columns))
     column = named.patient_column(list(frame.columns))
@@ -228,20 +158,21 @@ def _given_patients(scores: _Table, path: str) -> tuple[NDArray[np.object_], str
 
 
 def _filled(cells: pd.Series, column: str, where: str, rows: Rows) -> NDArray[np.object_]:
-    blank = np.flatnonzero(cells.str.strip() == "")
+    ids = whole_numbers(cells, [])
+    blank = np.sort(rows[ids.str.casefold().isin(NO_ID).to_numpy(bool)])
     if len(blank):
         raise InputError(
-            f"{where}: {len(blank)} cells of column {column!r} are blank ({rows_text(rows[blank])}); give every film its "
+            f"{where}: column {column!r} has {count_text(len(blank), 'blank cell')} ({rows_text(blank)}); give every film its "
             "patient, or rename the column, so that intervals are image-level."
         )
-    return cells.str.strip().to_numpy(object)
+    return ids.to_numpy(object)
 
 
-def _weights(scores: _Table, truth: _Table, rows: Rows) -> NDArray[np.float64] | None:
+def _weights(scores: Table, truth: Table, rows: Rows) -> NDArray[np.float64] | None:
     for table, at in ((truth, rows), (scores, np.arange(len(rows)))):
-        column = named.weight_column(list(table.frame.columns))
+        column = named.weight_column(table.names)
         if column is not None:
-            values = _numbers(table.frame[column].iloc[at], column, table.name)
+            values = numbers(table.frame[column].iloc[at], column, table.name)
             if (values <= 0).any():
                 raise InputError(
                     f"{table.name}: column {column!r} holds weights of 0 or less; they must be above 0."
@@ -250,11 +181,11 @@ def _weights(scores: _Table, truth: _Table, rows: Rows) -> NDArray[np.float64] |
     return None
 
 
-def _groups(scores: _Table, truth: _Table, rows: Rows) -> pd.DataFrame:
+def _groups(scores: Table, truth: Table, rows: Rows) -> pd.DataFrame:
     """Groups [N] that either table tells, the label table first; a column that says the same everywhere tells nothing."""
     groups: dict[str, pd.Series] = {}
     for table, at in ((truth, rows), (scores, np.arange(len(rows)))):
-        for group, column in named.group_columns(list(table.frame.columns)).items():
+        for group, column in named.group_columns(table.names).items():
             if group not in groups:
                 cells = table.frame[column].iloc[at].reset_index(drop=True)
                 read = _READ_GROUP.get(group)
@@ -264,12 +195,15 @@ def _groups(scores: _Table, truth: _Table, rows: Rows) -> pd.DataFrame:
 
 def refuse_shared(test: Scored, validation: Scored) -> None:
     """Raises RefusedError where films or patients of the validation set stand in the test set too."""
-    films = len(set(test.image_ids) & set(validation.image_ids))
-    patients = 0
+    ids = pd.Series(test.image_ids), pd.Series(validation.image_ids)
+    films, patients = shared_films(*ids), 0
     if test.patient_ids is not None and validation.patient_ids is not None:
         patients = len(set(test.patient_ids) & set(validation.patient_ids))
+    # The file names of NIH tell the patient, whatever a table's column calls him.
+    by_name = [set(i.str.extract(_NIH_NAME, expand=False).dropna()) for i in ids]
+    patients = max(patients, len(by_name[0] & by_name[1]))
     if films or patients:
         raise RefusedError(
-            f"--validation-predictions: {films} films and {patients} patients are in --predictions too, so operating points "
-            "would be chosen on the films that test them; give a validation set of other patients."
+            f"--validation-predictions: {count_text(films, 'film')} and {count_text(patients, 'patient')} are in --predictions too, so "
+            "operating points would be chosen on the films that test them; give a validation set of other patients."
         )

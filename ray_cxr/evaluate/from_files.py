@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.figures import Choices, Measured, measure
-from ray_cxr.evaluate.files import read_scored, refuse_shared
+from ray_cxr.evaluate.files import Called, read_scored, refuse_shared
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.misses import Miss, worst_misses
 from ray_cxr.evaluate.protocol import files_protocol
 from ray_cxr.labels.names import match_findings
+from ray_cxr.labels.text_table import listed
 from ray_cxr.storage import Folder
 
 NO_VALIDATION = "no --validation-predictions were given, and a threshold chosen on the films that test it would flatter the result"
@@ -82,9 +85,32 @@ def _validation(files: Files, test: Scored) -> Scored | str:
         if files.validation_labels is not None:
             raise InputError("--validation-labels: there are no --validation-predictions to go with them.")
         return NO_VALIDATION
+    called = Called("--validation-predictions", "--validation-labels")
     found = read_scored(
-        files.validation_predictions, files.validation_labels, files.patients, "validation-", files.labels
+        files.validation_predictions, files.validation_labels, files.patients, called, files.labels
     )
     refuse_shared(test, found)
     names = match_findings(found.findings, test.findings)
-    return replace(found, findings=[names.get(f, f) for f in found.findings])
+    if not names:
+        raise InputError(
+            f"--validation-predictions: none of its findings ({listed(found.findings)}) is one of --predictions "
+            f"({listed(test.findings)}); call them by the same names."
+        )
+    validation = replace(found, findings=[names.get(f, f) for f in found.findings])
+    _refuse_other_scale(test, validation)
+    return validation
+
+
+def _refuse_other_scale(test: Scored, validation: Scored) -> None:
+    """Raises InputError where one file holds probabilities and the other does not: a threshold would mean nothing there."""
+    shared = [f for f in test.findings if f in validation.findings]
+    ranges = []
+    for scored in (test, validation):
+        values = np.stack([scored.column(f)[1] for f in shared])
+        ranges.append((float(values.min()), float(values.max())))
+    if len({low >= 0 and high <= 1 for low, high in ranges}) > 1:
+        here, there = (f"from {low:.4g} to {high:.4g}" for low, high in ranges)
+        raise InputError(
+            f"--validation-predictions: its scores reach {there}, those of --predictions {here}, so one of the files holds "
+            "probabilities and the other does not (logits?), and no threshold holds for both; give both as the same output of the model."
+        )

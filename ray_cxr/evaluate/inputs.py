@@ -11,9 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels, Scores
+from ray_cxr.labels.names import says_normal
 
 SUBGROUP_COLUMNS = ("sex", "age", "view", "source", "scanner")
 """What films may be grouped by, where it is known; age in years."""
+
+
+def in_means(findings: Sequence[str]) -> list[str]:
+    """The findings that means are over: without those that say a film is normal ("No Finding"), where there are others."""
+    return [f for f in findings if not says_normal(f)] or list(findings)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Scored:
     def probabilities(self) -> bool:
         """Whether all scores lie in 0..1, without which calibration cannot be measured."""
         return bool(len(self) and self.scores.min() >= 0 and self.scores.max() <= 1)
+
+    @property
+    def in_means(self) -> list[str]:
+        """The findings that means are over."""
+        return in_means(self.findings)
 
     def column(self, finding: str) -> tuple[Labels, Scores]:
         """[N] labels and [N] scores of one finding."""

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, count_text
 from ray_cxr.evaluate import columns as named
 from ray_cxr.evaluate.joining import rows_text
+from ray_cxr.labels.cells import choose_separator, is_binary, label_value, one_spelling, parts
 from ray_cxr.labels.names import meaning
 
-UNCERTAIN = ("hedge", "uncertain", "unsure", "unclear", "equivocal")
-"""What a reader says who does not decide: not counted."""
-_WORDS = {
-    **dict.fromkeys(("1", "true", "yes", "y", "positive"), 1.0),
-    **dict.fromkeys(("0", "false", "no", "n", "negative"), 0.0),
-    **dict.fromkeys(("", "-1", "nan", "na", "n/a", "none", "null", *UNCERTAIN), float("nan")),
-}
 _ALLOWED = "1, 0, yes, no, true, false, positive, negative; not counted are blank, -1, HEDGE and uncertain"
-_SEPARATOR = "|"
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """The findings that a table labels. columns: finding → its own column; listing: the column that lists the others."""
+    """The findings that a table labels.
+
+    columns: finding → its own column. listing: the column that lists the others, `listed`, in cells such as `A|B`. renamed: name
+    in a cell → the name of `listed` that means the same.
+    """
 
     columns: dict[str, str]
     listing: str | None
     listed: list[str]
+    separator: str = "|"
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def findings(self) -> list[str]:
         return [*self.columns, *self.listed]
+
+    def named_in(self, cell: str) -> set[str]:
+        """The findings that a cell of the listing names."""
+        return {self.renamed.get(part, part) for part in parts(cell, self.separator)}
 
 
 def labelled_findings(frame: pd.DataFrame, own_columns: bool) -> LabelColumns:
@@ -52,10 +56,14 @@ def labelled_findings(frame: pd.DataFrame, own_columns: bool) -> LabelColumns:
             found[entry.finding] = entry.column
             taken.add(meaning(entry.finding))
     listing = named.list_column(names)
-    if listing is None or _is_binary(frame[listing]):
+    if listing is None or is_binary(frame[listing], uncertain_words=True):
         return LabelColumns(found, None, [])
-    parts = {part for cell in frame[listing].unique() for part in _parts(cell)}
-    return LabelColumns(found, listing, sorted(p for p in parts if meaning(p) not in taken))
+    cells = frame[listing]
+    separator = choose_separator(cells)
+    known = LabelColumns(found, listing, [], separator, one_spelling(cells, separator))
+    listed = {name for cell in cells.unique() for name in known.named_in(cell)}
+    known.listed.extend(sorted(name for name in listed if meaning(name) not in taken))
+    return known
 
 
 def labels_of(
@@ -66,35 +74,18 @@ def labels_of(
         return _own(frame[known.columns[finding]], known.columns[finding], rows, where)
     assert known.listing is not None
     cells = frame[known.listing].iloc[rows]
-    values = {c: (float(finding in _parts(c)) if _parts(c) else np.nan) for c in cells.unique()}
+    named_in = {cell: known.named_in(cell) for cell in cells.unique()}
+    values = {cell: float(finding in names) if names else np.nan for cell, names in named_in.items()}
     return cells.map(values).to_numpy(np.float32)
 
 
 def _own(column: pd.Series, name: str, rows: NDArray[np.int64], where: str) -> Floats:
     cells = column.iloc[rows]
-    values = {cell: _meaning(cell) for cell in cells.unique()}
-    wrong = np.flatnonzero(cells.map({c: v is None for c, v in values.items()}).to_numpy(bool))
+    values = {cell: label_value(cell, uncertain_words=True) for cell in cells.unique()}
+    wrong = np.sort(rows[cells.map({c: v is None for c, v in values.items()}).to_numpy(bool)])
     if len(wrong):
+        held = count_text(len(wrong), "cell that is no label", "cells that are no label")
         raise InputError(
-            f"{where}: {len(wrong)} cells of column {name!r} are no label ({cells.iloc[wrong[0]][:20]!r} in "
-            f"{rows_text(rows[wrong])}); allowed are {_ALLOWED}."
+            f"{where}: column {name!r} has {held} ({column.iloc[wrong[0]][:20]!r} in {rows_text(wrong)}); allowed are {_ALLOWED}."
         )
     return cells.map(values).to_numpy(np.float32)
-
-
-def _meaning(cell: str) -> float | None:
-    word = cell.strip().casefold()
-    if word in _WORDS:
-        return _WORDS[word]
-    try:
-        return {1.0: 1.0, 0.0: 0.0, -1.0: float("nan")}.get(float(word))
-    except ValueError:
-        return None
-
-
-def _is_binary(cells: pd.Series) -> bool:
-    return all(_meaning(cell) is not None for cell in cells.unique())
-
-
-def _parts(cell: str) -> list[str]:
-    return [part.strip() for part in cell.split(_SEPARATOR) if part.strip()]

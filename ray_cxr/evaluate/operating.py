@@ -6,6 +6,7 @@ flatter the result, so without validation films there is none.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,10 @@ YOUDEN = "youden"
 FIXED_SENSITIVITY = "fixed_sensitivity"
 FIXED_SPECIFICITY = "fixed_specificity"
 POINTS = (YOUDEN, FIXED_SENSITIVITY, FIXED_SPECIFICITY)
+_RULES = dict(zip(POINTS, ("Youden's index", "fixed sensitivity", "fixed specificity"), strict=True))
+FEWEST = 10
+"""Validation films of either class below which a threshold carries a caution: even 9 of 10 found has a 95 % interval of 55 to 100 % (Clopper and
+Pearson, Biometrika 1934)."""
 RATES = ("sensitivity", "specificity", "ppv", "npv", "f1")
 
 Counts = tuple[Floats, Floats, Floats, Floats]
@@ -62,6 +67,54 @@ def choose_points(
         FIXED_SPECIFICITY: int(np.flatnonzero(spared >= specificity - 1e-12)[-1]),
     }
     return {n: Point(float(thresholds[i]), float(found[i]), float(spared[i])) for n, i in chosen.items()}
+
+
+def class_counts(labels: ArrayLike) -> dict[str, int]:
+    """How many of the labels [N] are 1 and 0."""
+    truth = np.asarray(labels)
+    return {"positives": int((truth == 1).sum()), "negatives": int((truth == 0).sum())}
+
+
+def missing_class(counts: Mapping[str, int], films: str) -> str | None:
+    """Why nothing can be measured on films with these counts; None where it can. films: such as "test film"."""
+    if not any(counts.values()):
+        return f"no {films} is labelled"
+    lacking = [name.removesuffix("s") for name, count in counts.items() if not count]
+    return f"there is no {lacking[0]} {films}" if lacking else None
+
+
+def few_films_caution(counts: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Of the findings whose thresholds rest on fewer than FEWEST validation films of one class; None where none does."""
+    few = [
+        f"{finding} ({n['positives']} positive and {n['negatives']} negative validation films)"
+        for finding, n in counts.items()
+        if min(n.values()) < FEWEST
+    ]
+    if not few:
+        return None
+    return f"thresholds rest on fewer than {FEWEST} films of one class, so other films would give others: {', '.join(few)}"
+
+
+def one_sided_cautions(
+    points: Mapping[str, Mapping[str, Point]], columns: Mapping[str, tuple[ArrayLike, ArrayLike]]
+) -> list[str]:
+    """Of the thresholds that every test film passes, or none; columns: finding → labels [N] and scores [N] of the test films."""
+    passing: dict[str, list[str]] = {"every": [], "no": []}
+    for finding, by_rule in points.items():
+        labels, scores = (np.asarray(c, np.float64) for c in columns[finding])
+        score = scores[~np.isnan(labels)]
+        low, high = score.min(), score.max()
+        every = [_RULES[name] for name, p in by_rule.items() if low >= p.threshold]
+        none = [_RULES[name] for name, p in by_rule.items() if high < p.threshold]
+        for films, rules in (("every", every), ("no", none)):
+            if rules:
+                passing[films].append(f"{finding} ({', '.join(rules)})")
+    return [
+        f"{films} labelled test film passes the threshold, so its rates say nothing: {', '.join(found)}; are the scores of the "
+        "validation films on the scale of the test films'?"
+        for films, found in passing.items()
+        if found
+    ]
 
 
 def rates_at(

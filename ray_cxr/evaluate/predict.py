@@ -18,7 +18,7 @@ import torch
 from ray_cxr.axes import Pixels
 from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
-from ray_cxr.films.read import MAX_BYTES, SUFFIXES, FilmRefused, read_film, resize_square
+from ray_cxr.films.read import SUFFIXES, FilmRefused, read_file, read_film, resize_square
 from ray_cxr.model.build import ChestModel
 from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
@@ -112,13 +112,9 @@ def _score(
 def _load(path: Path, card: ModelCard) -> Pixels | str:
     """The film as in training, stored size first, or the reason why not."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            return f"file larger than {MAX_BYTES // 2**20} MiB"
-        film = read_film(path.read_bytes())
+        film = read_film(read_file(str(path)))
     except FilmRefused as reason:
         return str(reason)
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
     return shrink(resize_square(film, card.stored_px), card.image_px)
 
 

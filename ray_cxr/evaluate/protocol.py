@@ -13,6 +13,9 @@ from ray_cxr.storage import Folder
 RULE_FILE = "consensus.json"
 """Beside a label table that readers made: how they made it."""
 
+STATED_BY = "whoever ran this"
+"""Of the protocol of somebody's predictions: nothing here can check it."""
+
 
 def dataset_protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Of a run: what its data set's `manifest.json` says of sources, split and leak."""
@@ -42,6 +45,7 @@ def files_protocol(
     rule = _rule_beside(Folder(folder or "."), name) if labels else None
     return {
         "protocol": protocol,
+        "protocol_stated_by": None if protocol is None else STATED_BY,
         "fingerprint": None,
         "test_films": films,
         "test_patients": patients,

@@ -18,6 +18,8 @@ from ray_cxr.labels.names import meaning, says_normal
 POSITIVE = ("1", "true", "yes", "y", "positive")
 NEGATIVE = ("0", "false", "no", "n", "negative")
 BLANK = ("", "-1", "nan", "na", "n/a", "none", "null")
+UNCERTAIN = ("hedge", "uncertain", "unsure", "unclear", "equivocal")
+"""What a reader says who does not decide."""
 ALLOWED = "1, 0, true, false, yes, no, positive, negative, and blank or -1 for not labelled"
 
 OLDEST_PATIENT_YEARS = 120
@@ -43,21 +45,37 @@ class Binary:
         return int(self.values.notna().sum())
 
 
+def label_value(text: str, *, uncertain_words: bool = False) -> float | None:
+    """What one cell says as a label: 0.0, 1.0, or NaN = not labelled (BLANK); None where it is none of these.
+
+    Words count in any case, numbers in any notation ("1.0", "-0"). uncertain_words: UNCERTAIN are not labelled, too.
+    """
+    word = text.strip().casefold()
+    if uncertain_words and word in UNCERTAIN:
+        return float("nan")
+    if word in _WORDS:
+        return _WORDS[word]
+    try:
+        return {1.0: 1.0, 0.0: 0.0, -1.0: float("nan")}.get(float(word))
+    except ValueError:
+        return None
+
+
 def binary(cells: pd.Series) -> Binary:
     """Cells [N] str → 0/1 labels. Blank, -1 and whatever is not 0/1-like are NaN; the last are counted."""
     counts = cells.value_counts()
-    meanings = {text: _meaning(text) for text in counts.index}
+    meanings = {text: label_value(text) for text in counts.index}
     unreadable = {text: int(counts[text]) for text, value in meanings.items() if value is None}
     known = {text: np.nan if value is None else value for text, value in meanings.items()}
     return Binary(cells.map(known).astype(np.float32), unreadable)
 
 
-def is_binary(cells: pd.Series) -> bool:
-    """Whether a column holds nothing but 0/1-like words and blanks, and at least one of the first."""
+def is_binary(cells: pd.Series, *, uncertain_words: bool = False) -> bool:
+    """Whether a column holds nothing but labels (`label_value`), and at least one 0 or 1."""
     texts = cells.unique()
     if len(texts) > 4 * len(_WORDS):
         return False
-    values = [_meaning(text) for text in texts]
+    values = [label_value(text, uncertain_words=uncertain_words) for text in texts]
     return None not in values and any(value in (0.0, 1.0) for value in values)
 
 
@@ -65,7 +83,7 @@ def contradicting(cells: pd.Series, separator: str) -> pd.Series:
     """[N] bool: whether a cell names a finding and no finding at once, as `Mass|No Finding`."""
 
     def both(text: str) -> bool:
-        return len({says_normal(name) for name in _parts(text, separator)}) == 2
+        return len({says_normal(name) for name in parts(text, separator)}) == 2
 
     return _by_text(cells, both).astype(bool)
 
@@ -74,7 +92,7 @@ def one_spelling(cells: pd.Series, separator: str) -> dict[str, str]:
     """Name → the commonest name that means the same, of all names in cells such as `A|B`, where they differ."""
     counts: Counter[str] = Counter()
     for text, count in cells.value_counts().items():
-        counts.update(dict.fromkeys(_parts(str(text), separator), int(count)))
+        counts.update(dict.fromkeys(parts(str(text), separator), int(count)))
     commonest: dict[str, str] = {}
     for name in sorted(counts, key=lambda name: (-counts[name], name)):
         commonest.setdefault(meaning(name), name)
@@ -82,7 +100,14 @@ def one_spelling(cells: pd.Series, separator: str) -> dict[str, str]:
     return {name: common for name, common in found.items() if name != common}
 
 
-def _parts(text: str, separator: str) -> set[str]:
+def choose_separator(cells: pd.Series) -> str:
+    """The commonest separator of names that occurs; `|` where none does."""
+    texts = "".join(cells.unique())
+    return next((s for s in "|;," if s in texts), "|")
+
+
+def parts(text: str, separator: str) -> set[str]:
+    """The names that stand in one cell."""
     return {part.strip() for part in text.split(separator)} - {""}
 
 
@@ -96,7 +121,7 @@ def named_findings(
     """
     texts = cells.unique()
     as_read = renamed or {}
-    named = [{as_read.get(name, name) for name in _parts(text, separator)} for text in texts]
+    named = [{as_read.get(name, name) for name in parts(text, separator)} for text in texts]
     findings = sorted(name for name in set[str]().union(*named) if not says_normal(name))
     values = np.array(
         [[float(f in names) if names else np.nan for f in findings] for names in named], np.float32
@@ -143,17 +168,6 @@ def counted(values: Iterable[tuple[Hashable, int]], most: int = 3) -> str:
     ranked = sorted(values, key=lambda pair: -pair[1])
     shown = ", ".join(f"{str(text)[:20]!r} ×{count:,}" for text, count in ranked[:most])
     return shown + (f" and {len(ranked) - most} more" if len(ranked) > most else "")
-
-
-def _meaning(text: str) -> float | None:
-    """0, 1 or NaN; None where a text is none of these."""
-    word = text.strip().lower()
-    if word in _WORDS:
-        return _WORDS[word]
-    try:
-        return {1.0: 1.0, 0.0: 0.0, -1.0: float("nan")}.get(float(word))
-    except ValueError:
-        return None
 
 
 def _by_text(cells: pd.Series, meaning: Callable[[str], object]) -> pd.Series:

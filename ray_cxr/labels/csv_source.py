@@ -12,6 +12,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.labels.cells import (
     ALLOWED,
     binary,
+    choose_separator,
     counted,
     named_findings,
     one_spelling,
@@ -132,12 +133,6 @@ def _notes_on_normal(raw: pd.DataFrame, labels: pd.DataFrame, left_out: list[str
         for c, count in both.items()
         if count
     ]
-
-
-def choose_separator(cells: pd.Series) -> str:
-    """The commonest separator of names that occurs; `|` where none does."""
-    texts = "".join(cells.unique())
-    return next((s for s in "|;," if s in texts), "|")
 
 
 def _refuse_unreadable(column: str, unreadable: dict[str, int], where: str) -> None:

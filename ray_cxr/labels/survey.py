@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ray_cxr.errors import InputError
-from ray_cxr.labels.cells import binary, is_binary
+from ray_cxr.labels.cells import binary, choose_separator, is_binary
 from ray_cxr.labels.columns import Roles, find_roles, never_labels
-from ray_cxr.labels.csv_source import choose_separator, films_in_several_rows, no_patients
+from ray_cxr.labels.csv_source import films_in_several_rows, no_patients
 from ray_cxr.labels.folder_source import class_folders
 from ray_cxr.labels.locate import film_stems, list_films
 from ray_cxr.labels.names import says_normal

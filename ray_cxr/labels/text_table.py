@@ -29,6 +29,7 @@ _FOREIGN = {
     b"\xff\xfe": "text in UTF-16; save it as UTF-8",
     b"\xfe\xff": "text in UTF-16; save it as UTF-8",
     b"%PDF": "a PDF file; give a CSV table",
+    b"{": "JSON; save it as CSV",
     b"\x89PNG": "a picture; give a CSV table",
 }
 
@@ -42,6 +43,10 @@ def read_text_table(path: str, setting: str = "source.labels") -> pd.DataFrame:
     data = _read(path, where)
     if data.startswith(b"PAR1"):
         return _from_parquet(data, where)
+    if path.endswith((".parquet", ".parquet.gz")):
+        raise InputError(
+            f"{where} is no Parquet table (it does not begin with PAR1); write it again, or give CSV a name in .csv."
+        )
     text = _text(data, where)
     separator = _separator(text, path, where)
     names, header_lines = _header(text, separator)
@@ -82,13 +87,9 @@ def _read(path: str, where: str) -> bytes:
         with fsspec.open(path, "rb") as file:
             data: bytes = file.read()
     except FileNotFoundError:
-        raise InputError(
-            f"{where} does not exist; give the path of a label table (CSV, TSV, Parquet)."
-        ) from None
+        raise InputError(f"{where} does not exist; give the path of a table (CSV, TSV, Parquet).") from None
     except IsADirectoryError:
-        raise InputError(
-            f"{where} is a folder; give the path of a label table (CSV, TSV, Parquet)."
-        ) from None
+        raise InputError(f"{where} is a folder; give the path of a table (CSV, TSV, Parquet).") from None
     except (OSError, ValueError, ImportError) as error:
         _unreadable(where, getattr(error, "strerror", None) or str(error))
     if data.startswith(b"\x1f\x8b"):

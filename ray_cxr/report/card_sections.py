@@ -20,8 +20,8 @@ def model_card(contents: Contents) -> Section:
     protocol = metrics["protocol"]
     how = (
         f"{protocol}: {_SPLIT_WORDS[protocol]}"
-        if protocol in _SPLIT_WORDS
-        else protocol or "how they were chosen is not stated"
+        if isinstance(contents, ReportContents) and protocol in _SPLIT_WORDS
+        else f"split protocol: {contents.protocol}"
     )
     groupings = list(metrics["subgroups"]["groupings"])
     known = (
@@ -109,9 +109,11 @@ def origin(contents: Contents) -> Section | None:
         ]),
         Fold("Columns, by finding", table),
     ]  # fmt: skip
+    blocks += [Text(f"{c[0].upper()}{c[1:]}.", "warning") for c in found["cautions"]]
     for key, words in (
         ("scored_without_labels", "Scored, but not labelled"),
         ("labelled_without_scores", "Labelled, but not scored"),
+        ("unused_numeric_columns", "Other columns of numbers in the predictions"),
     ):
         if found[key]:
             blocks.append(Text(f"{words}, and in no figure: {', '.join(found[key])}."))

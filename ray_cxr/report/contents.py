@@ -49,6 +49,13 @@ class Contents:
         patients = self.metrics["patients"]
         return None if patients is None else int(patients)
 
+    @property
+    def protocol(self) -> str:
+        """How the test films were chosen, and who says so where it is not the data set."""
+        stated = self.metrics["protocol"]
+        by = (self.metrics.get("protocol_details") or {}).get("protocol_stated_by")
+        return f"{stated or 'not stated'}, as stated by {by}" if by else stated or "not stated"
+
     def measured(self, metric: str) -> dict[str, float]:
         """The findings that have a figure of this metric ("auroc", "average_precision")."""
         figures = self.metrics[metric]

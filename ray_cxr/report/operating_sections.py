@@ -49,7 +49,7 @@ def operating_points(contents: Contents) -> Section:
         "films as they were: a film is called positive where its score is no less. In brackets: 95 % intervals, none where every draw of "
         "patients gives the same (100 % of a few films is not certain)."
     )
-    blocks: list[Block] = [text]
+    blocks: list[Block] = [text, *(Text(f"{c[0].upper()}{c[1:]}", "warning") for c in points["cautions"])]
     blocks += [_point_table(contents, name, words) for name, words in _point_names(contents.metrics).items()]
     blocks.append(
         Text(
@@ -66,7 +66,7 @@ def _point_table(contents: Contents, name: str, words: str) -> Table:
     for finding in contents.findings:
         found = points["findings"][finding]
         if found is None:
-            rows.append([finding, "not measurable: one class is missing among its validation or test films"])
+            rows.append([finding, f"not measurable: {points['not_chosen'][finding]}"])
             continue
         rates = [share_text(found[name][rate]["value"], found[name][rate]["interval"]) for rate in _RATES]
         rows.append([finding, score_text(found[name]["threshold"]), *rates])

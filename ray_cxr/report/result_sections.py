@@ -58,24 +58,28 @@ def result_sentence(contents: Contents) -> str:
     """Mean AUROC with its interval, over what, on what, by which protocol."""
     metrics = contents.metrics
     tested = _tested(contents)
-    measured, all_findings = len(contents.measured("auroc")), len(contents.findings)
+    apart = metrics["not_in_means"]
+    measured = len([f for f in contents.measured("auroc") if f not in apart])
+    all_findings = len(contents.findings) - len(apart)
     mean = metrics["mean_auroc"]
     if not measured or not is_known(mean):
         return f"No finding could be measured on {tested}."
     ends = metrics["intervals"]["mean_auroc"]
     sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
     if all_findings == 1:
-        return f"The AUROC for {contents.findings[0]} is {mean:.3f}{sure}, measured on {tested}."
+        only = next(f for f in contents.findings if f not in apart)
+        return f"The AUROC for {only} is {mean:.3f}{sure}, measured on {tested}."
     over = (
         f"all {measured} findings" if measured == all_findings else f"{measured} of {all_findings} findings"
     )
-    return f"The mean AUROC is {mean:.3f}{sure} over {over}, measured on {tested}."
+    without = f" (without {', '.join(apart)})" if apart else ""
+    return f"The mean AUROC is {mean:.3f}{sure} over {over}{without}, measured on {tested}."
 
 
 def _tested(contents: Contents) -> str:
     films, patients = int(contents.metrics["films"]), contents.test_patients
     of = f" of {count_text(patients, 'patient')}" if patients is not None else ""
-    return f"{count_text(films, 'test film')}{of} (split protocol: {contents.metrics['protocol'] or 'not stated'})"
+    return f"{count_text(films, 'test film')}{of} (split protocol: {contents.protocol})"
 
 
 def _left_out_sentence(reasons: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ray_cxr.errors import count_text as count_text  # noqa: PLC0414  other modules of the report take it from here
 from ray_cxr.report.contents import is_known
 
 NOT_MEASURABLE = "not measurable"
@@ -42,11 +43,6 @@ def loss_text(value: float | None) -> str:
 def p_text(p: float) -> str:
     """A p-value in a sentence: p 0.012, p < 0.001."""
     return "p < 0.001" if p < 0.001 else f"p {p:.3f}"
-
-
-def count_text(number: int, what: str) -> str:
-    """A number with its noun, given in the singular."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def duration_text(seconds: float) -> str:

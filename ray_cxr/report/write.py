@@ -60,7 +60,7 @@ def write_files_report(out: Folder, evaluation: FilesEvaluation, readers: Sequen
         scores=evaluation.scored.scores,
         bands=_bands(evaluation.measured),
         misses=_misses_by_row(evaluation.misses, evaluation.scored),
-        film_is="row in the table of predictions, the first row of data being row 1",
+        film_is="data row of the table of predictions (the header is not counted)",
         environment=_environment(),
     )
     _write(out, contents, readers)

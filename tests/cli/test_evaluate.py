@@ -64,6 +64,7 @@ def test_somebodys_predictions_become_a_report(tables: Path, evaluate: Callable[
     assert answer["input"]["matched"]["Pleural Effusion"] == {
         "score": "prob_Pleural Effusion",
         "label": "Effusion",
+        "labelled_as": "Effusion",
     }
     assert (answer["films"], answer["patients"], answer["protocol"]) == (120, 60, "official")
     assert answer["operating_points"]["chosen_on"] == {"films": 120, "patients": 60}
@@ -71,7 +72,8 @@ def test_somebodys_predictions_become_a_report(tables: Path, evaluate: Callable[
     metrics = json.loads((out / "metrics.json").read_text())
     assert {k: answer[k] for k in metrics} == metrics
     page = (out / "report/index.html").read_text()
-    assert "120 test films of 60 patients (split protocol: official)" in page
+    assert "120 test films of 60 patients (split protocol: official, as stated by whoever ran this)" in page
+    assert "publishers of the data set" not in page
     assert "00000000_000" not in page
     for name in ("findings", "operating-points", "reliability"):
         assert len(pd.read_csv(out / f"report/tables/{name}.csv")) >= 2
@@ -93,6 +95,96 @@ def test_a_person_is_told_what_was_taken_for_what(tables: Path, capfd: pytest.Ca
     assert "prob_Pleural Effusion with Effusion" in said
     assert "patients from file names of NIH ChestX-ray14" in said
     assert "no operating points: no --validation-predictions were given" in said
+
+
+def _logits(table: Path, to: Path) -> str:
+    """The same table with logits in place of probabilities."""
+    frame = pd.read_csv(table)
+    scored = [c for c in frame.columns if c.startswith("prob_")]
+    frame[scored] = np.log(frame[scored] / (1 - frame[scored]))
+    frame.to_csv(to, index=False)
+    return str(to)
+
+
+def test_thresholds_of_another_scale_are_refused(tables: Path, evaluate: Callable[..., Any]) -> None:
+    logits = _logits(tables / "validation.csv", tables / "logits.csv")
+    given = ["--predictions", str(tables / "predictions.csv"), "--labels", str(tables / "labels.csv.gz")]
+    code, answer = evaluate(*given, "--validation-predictions", logits, "--out", str(tables / "out"))
+    assert code == 2
+    assert "one of the files holds probabilities and the other does not" in answer["error"]
+    both = _logits(tables / "predictions.csv", tables / "test-logits.csv")
+    code, answer = evaluate(
+        "--predictions", both, *given[2:], "--validation-predictions", logits, "--out", str(tables / "out")
+    )
+    assert (code, answer["operating_points"]["cautions"]) == (0, [])
+
+
+def test_what_weakens_thresholds_is_said(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of 7 validation films, shifted scores of one finding, none of the other; and columns that match nothing."""
+    frame = (
+        pd.read_csv(tables / "validation.csv")
+        .drop(columns=["prob_Pleural Effusion", "label_Effusion"])
+        .head(7)
+    )
+    frame.assign(prob_Mass=frame["prob_Mass"] / 1000).to_csv(tables / "few.csv", index=False)
+    table = pd.read_csv(tables / "predictions.csv").assign(fold=3, prob_Zebra=0.5)
+    table.to_csv(tables / "more.csv", index=False)
+    given = [
+        "--predictions",
+        str(tables / "more.csv"),
+        "--labels",
+        str(tables / "labels.csv.gz"),
+        "--protocol",
+        "official",
+    ]
+    out = tables / "out"
+    assert (
+        run(
+            [
+                "evaluate",
+                *given,
+                "--validation-predictions",
+                str(tables / "few.csv"),
+                "--out",
+                str(out),
+                "--draws",
+                "100",
+            ]
+        )
+        == 0
+    )
+    said, page = capfd.readouterr().out, (out / "report/index.html").read_text()
+    positives = int(frame["label_Mass"].sum())
+    for text in (
+        "very labelled test film passes the threshold, so its rates say nothing: Mass (Youden's index, fixed sensitivity",
+        f"Mass ({positives} positive and {7 - positives} negative validation films)",
+        "not scored in --validation-predictions",
+        "as stated by whoever ran this",
+        "Zebra",
+        "fold",
+    ):
+        assert text in said
+        assert text.replace("'", "&#39;") in page
+    assert "no operating points for Pleural Effusion: not scored in --validation-predictions" in said
+    assert "scored, but not labelled: Zebra" in said
+    assert "other columns of numbers in --predictions, not used: fold" in said
+
+
+def test_one_line_says_what_a_list_of_findings_is(tables: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    labels = pd.read_csv(tables / "labels.csv.gz")
+    names = [
+        "|".join(f for f in ("Mass", "Effusion") if row[f]) or "No Finding"
+        for row in labels.to_dict("records")
+    ]
+    labels[["image"]].assign(**{"Finding Labels": names}).to_csv(tables / "nih.csv", index=False)
+    given = ["--predictions", str(tables / "predictions.csv"), "--labels", str(tables / "nih.csv")]
+    assert run(["evaluate", *given, "--out", str(tables / "out"), "--draws", "100"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:3] == [
+        "findings: Mass",
+        "columns: prob_Pleural Effusion with Effusion",
+        "labels: names listed in 'Finding Labels'",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -81,8 +81,19 @@ def test_a_wrong_command_line_is_exit_2_and_still_one_json_object(capfd: pytest.
     assert run(["train"]) == 2
     assert run(["trian", "x"]) == 2
     capfd.readouterr()
-    assert run(["train", "--json"]) == 2
-    assert json.loads(capfd.readouterr().out)["exit_code"] == 2
+    for line, said in (
+        (["train", "--json"], "Missing argument 'JOB'"),
+        (["trian", "--json"], "No such command 'trian'"),
+        (["evaluate", "--predictons", "p.csv", "--json"], "No such option: --predictons"),
+        (["evaluate", "--draws", "many", "--json"], "'many' is not a valid int"),
+    ):
+        assert run(line) == 2
+        told = capfd.readouterr()
+        answer = json.loads(told.out)
+        assert answer["exit_code"] == 2
+        assert answer["error"].startswith("the command line cannot be understood: ")
+        assert said in answer["error"]
+        assert said in told.err
 
 
 def test_doctor_finds_this_machine_fit(capfd: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,43 @@ def test_thresholds_come_from_validation_films(metrics: dict[str, Any]) -> None:
     found = (test.scores[:, 0] >= youden["threshold"])[test.labels[:, 0] == 1].mean()
     assert youden["sensitivity"]["value"] == pytest.approx(found)
     assert points["mean"]["youden"]["sensitivity"] is not None
+    assert points["cautions"] == []
+    assert points["validation_films"]["Hernia"] == {"positives": 0, "negatives": 450}
+    assert points["not_chosen"] == {"Hernia": "there is no positive validation film"}
+
+
+def test_what_has_no_threshold_says_why() -> None:
+    lacks = {"scored_without_labels": ["Oedema"]}
+    only = replace(made(1, findings=("Mass",)), origin=lacks)
+    test = made(findings=("Mass", "Edema", "Fibrosis"))
+    assert measure(test, only, FEW, workers=0).metrics["operating_points"]["not_chosen"] == {
+        "Edema": "not labelled for the validation films",
+        "Fibrosis": "not scored in --validation-predictions",
+    }
+
+
+def test_no_finding_is_measured_but_in_no_mean() -> None:
+    test, other = (made(seed, findings=("Mass", "No Finding")) for seed in (0, 1))
+    test = replace(test, weights=np.where(test.labels[:, 0] == 1, 1.0, 9.0))
+    found = measure(test, other, FEW, workers=0).metrics
+    intervals, points, natural = found["intervals"], found["operating_points"], found["natural_prevalence"]
+    assert found["not_in_means"] == ["No Finding"]
+    assert found["auroc"]["No Finding"] is not None
+    for mean, single in (
+        (found["mean_auroc"], found["auroc"]),
+        (found["mean_average_precision"], found["average_precision"]),
+        (intervals["mean_auroc"], intervals["auroc"]),
+        (intervals["mean_average_precision"], intervals["average_precision"]),
+        (intervals["image_level"]["mean_auroc"], intervals["image_level"]["auroc"]),
+        (natural["mean_auroc"], natural["auroc"]),
+        (natural["mean_average_precision"], natural["average_precision"]),
+    ):
+        assert mean == single["Mass"]
+    assert points["mean"]["youden"]["ppv"] == points["findings"]["Mass"]["youden"]["ppv"]["value"]
+    assert found["calibration"]["mean"]["brier"] == found["calibration"]["findings"]["Mass"]["brier"]
+    alone = measure(made(findings=("No Finding",)), "none", FEW, workers=0).metrics
+    assert alone["not_in_means"] == []
+    assert alone["mean_auroc"] == alone["auroc"]["No Finding"]
 
 
 def test_without_validation_films_there_are_no_thresholds() -> None:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ray_cxr.errors import InputError, RefusedError
-from ray_cxr.evaluate.files import read_scored, refuse_shared
+from ray_cxr.evaluate.files import Called, read_scored, refuse_shared
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.labels.nih import FINDINGS
 from ray_cxr.metrics import metrics_by_finding
@@ -140,19 +140,27 @@ def test_patients_come_from_the_table_the_option_or_nih_names(write: Write) -> N
 @pytest.mark.parametrize(
     ("predictions", "labels", "message"),
     [
-        ("image,prob_Mass\na,0.5\na,0.4", "image,Mass\na,1", "1 of 2 ids in column 'image' repeat"),
-        ("image,prob_Mass\na,0.5\nc,0.4", "image,Mass\na,1", r"1 of 2 films are not in --labels \(row 2\)"),
-        ("image,prob_Mass\na,0.5", "image,Mass\na,1\na,0", "1 of the ids asked for stand more than once"),
-        ("image,prob_Mass\na,0.5\nb,nan", "image,Mass\na,1\nb,0", r"1 cells of column 'prob_Mass' are no finite number \('nan' in row 2\)"),
+        ("image,prob_Mass\na,0.5\na,0.4", "image,Mass\na,1", "column 'image' repeats the id of an earlier row 1 time among 2 rows"),
+        ("image,prob_Mass\na,0.5\nc,0.4", "image,Mass\na,1", r"--labels lacks 1 of the 2 films \(data row 2\); ids look like 'a' on both sides"),
+        ("image,prob_Mass\na,0.5", "image,Mass\na,1\na,0", "1 film asked for stands in several rows"),
+        ("image,prob_Mass\na,0.5\nb,nan", "image,Mass\na,1\nb,0", r"column 'prob_Mass' has 1 cell that is no finite number \('nan' in data row 2\)"),
         ("image,prob_Mass\na,inf\nb,1", "image,Mass\na,1\nb,0", "no finite number"),
-        ("image,prob_Mass\na,high\nb,1", "image,Mass\na,1\nb,0", r"no finite number \('high' in row 1\)"),
+        ("image,prob_Mass\na,high\nb,1", "image,Mass\na,1\nb,0", r"no finite number \('high' in data row 1\)"),
         ("image,prob_Mass\na,\nb,1", "image,Mass\na,1\nb,0", "no finite number"),
-        ("image,prob_Mass\na,0.5", "image,Mass\na,2", r"1 cells of column 'Mass' are no label \('2' in row 1\)"),
+        ("image,prob_Mass\na,0.5", "image,Mass\na,2", r"column 'Mass' has 1 cell that is no label \('2' in data row 1\)"),
         ("image,prob_Mass\na,0.5", "image,Edema\na,1", r"none of its findings \('Mass'\) is labelled in --labels \('Edema'\)"),
         ("Mass,Edema\n0.5,0.1", "image,Mass\na,1", "no column names the films"),
         ("image,prob_Mass,pred_Mass\na,0.5,0.1", "image,Mass\na,1", "several columns hold scores of one finding"),
         ("image,prob_Effusion,prob_Pleural Effusion\na,0.5,0.1", "image,Effusion\na,1", "all mean 'Effusion'"),
-        ("image,prob_Mass\na,0.5", "image,Mass,Patient ID\na,1,", "1 cells of column 'Patient ID' are blank"),
+        ("image,prob_Mass\na,0,5", "image,Mass\na,1", "1 rows of another length"),
+        ("image;prob_Mass\na;0,5", "image,Mass\na,1", "give every film a score with a point, not a comma"),
+        ("image,prob_Mass\na,1e999", "image,Mass\na,1", "no finite number"),
+        ("image,prob_Mass\na,0.5\nb,0.5\nc,0.1", "image,Mass\nc,maybe\nb,1\na,maybe", r"2 cells that are no label \('maybe' in data rows 1, 3\)"),
+        ("image,prob_Mass\na,0.5", "image,label\na,1", "column 'label' holds labels, but does not say of which finding"),
+        ("image,prob_Mass\na,0.5", "image,Patient ID\na,1", r"--labels: it labels no finding \(it has 'image', 'Patient ID'\)"),
+        ("image,patient_id\na,7", "image,Mass\na,1", r"--predictions: no column holds scores \(it has 'image', 'patient_id'\)"),
+        (",prob_Mass\na,0.5\na,0.1", "image,Mass\na,1", "the column without a name repeats"),
+        ("image,prob_Mass\na,0.5", "image,Mass,Patient ID\na,1,", r"column 'Patient ID' has 1 blank cell \(data row 1\)"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_sentence(
@@ -170,13 +178,82 @@ def test_films_left_out_keep_the_others_rows(write: Write) -> None:
     assert scored.rows is not None
     assert scored.rows.tolist() == [1, 2]
     assert scored.only(np.array([False, True])).rows.tolist() == [2]  # type: ignore[union-attr]
-    with pytest.raises(InputError, match=r"'x' in row 3"):
+    with pytest.raises(InputError, match=r"'x' in data row 3"):
         read_scored(write("image,prob_Mass\nb,0.1\nc,0.2\na,x"), labels, leave_out_unlabelled=True)
 
 
 def test_plain_predictions_alone_have_no_labels(write: Write) -> None:
-    with pytest.raises(InputError, match="give --labels"):
-        read_scored(write("image,Mass\na,0.5"), None)
+    for called in (
+        Called(),
+        Called("RUN 'a.csv'"),
+        Called("--validation-predictions", "--validation-labels"),
+    ):
+        for text in ("image,Mass\na,0.5", "image,prob_Mass\na,0.5"):
+            with pytest.raises(
+                InputError, match=f"^{called.predictions}: it holds no labels; give {called.labels}, or a"
+            ):
+                read_scored(write(text), None, called=called)
+
+
+def test_marked_labels_beside_plain_scores(write: Write) -> None:
+    scored = read_scored(write("image,Mass,label_Mass\na,0.5,1\nb,0.2,0"), None)
+    assert (scored.scores.tolist(), scored.labels.tolist()) == ([[0.5], [0.2]], [[1], [0]])
+
+
+def test_every_column_of_numbers_that_is_not_used_is_listed(write: Write) -> None:
+    labels = write("image,Mass,Edema,note\na,1,0,x\nb,0,1,y", "labels.csv")
+    origin = read_scored(
+        write(
+            "image,prob_Mass,prob_Zebra,Edema,fold,age,word,label_Mass\na,.5,.1,.2,1,50,x,1\nb,.4,.2,.3,2,60,,0"
+        ),
+        labels,
+    ).origin
+    assert origin["scored_without_labels"] == ["Zebra"]
+    assert origin["unused_numeric_columns"] == ["Edema", "fold", "label_Mass"]
+    assert origin["labelled_without_scores"] == ["Edema"]
+    plain = read_scored(write("image,Mass,Oedemas\na,.5,.1\nb,.4,.2"), labels).origin
+    assert plain["unused_numeric_columns"] == ["Oedemas"]
+    same = read_scored(write("image,prob_Mass,Mass,Edema\na,.5,1,0\nb,.4,0,1"), None).origin
+    assert (same["unused_numeric_columns"], same["labelled_without_scores"]) == ([], ["Edema"])
+
+
+def test_films_of_a_study_have_its_labels(write: Write) -> None:
+    """As in MIMIC-CXR: scores of films, labels of studies, whose ids a blank cell has turned into decimals."""
+    predictions = write("dicom_id,study_id,prob_Mass\nf1,7,.5\nf2,7,.4\nf3,8,.1")
+    scored = read_scored(
+        predictions, write("study_id,subject_id,Mass\n8.0,2.0,0\n7.0,1.0,1\n9.0,,1", "labels.csv")
+    )
+    assert scored.image_ids.tolist() == ["f1", "f2", "f3"]
+    assert scored.labels.tolist() == [[1], [1], [0]]
+    assert scored.patient_ids is not None
+    assert scored.patient_ids.tolist() == ["1", "1", "2"]
+    with pytest.raises(InputError, match=r"column 'study_id' has 1 blank cell among 2 \(data row 2\)"):
+        read_scored(
+            write("dicom_id,study_id,prob_Mass\nf1,7,.5\nf2,,.4"),
+            write("study_id,Mass\n7,0\n,1", "labels.csv"),
+        )
+
+
+def test_rows_of_a_study_may_differ_in_what_is_not_asked_for(write: Write) -> None:
+    labels = write("study_id,Frontal/Lateral,Mass\n7,F,1\n7,L,1", "labels.csv")
+    assert read_scored(write("study_id,prob_Mass\n7,.5"), labels).labels.tolist() == [[1]]
+    other = write("study_id,Mass\n7,0\n7,1", "labels.csv")
+    with pytest.raises(InputError, match=r"1 study has several rows that do not agree \(data rows 1, 2\)"):
+        read_scored(write("study_id,prob_Mass\n7,.5"), other)
+
+
+@pytest.mark.parametrize("cells", ["Mass;Edema", "Mass, Edema", "lung mass|Edema"])
+def test_lists_of_findings_in_other_forms(write: Write, cells: str) -> None:
+    labels = write(f"image\tFinding Labels\na\t{cells}\nb\tMass\nc\tMass\nd\tNo Finding", "labels.tsv")
+    scored = read_scored(write("image,Mass,Edema\na,.1,.2\nb,.1,.2\nc,.3,.4\nd,.3,.4"), labels)
+    assert scored.labels.tolist() == [[1, 1], [1, 0], [1, 0], [0, 0]]
+
+
+def test_scores_that_say_nothing_carry_a_caution(write: Write) -> None:
+    text = "image,prob_Mass,prob_Edema,prob_Hernia,label_Mass,label_Edema,label_Hernia\na,.5,1,.1,1,1,1\nb,.5,0,.2,0,0,0"
+    constant, decided = read_scored(write(text), None).origin["cautions"]
+    assert constant.startswith("every film has the same score: Mass;")
+    assert decided.startswith("the scores are 0 and 1 only: Edema;")
 
 
 def test_groups_and_weights_are_read(write: Write) -> None:
@@ -202,9 +279,17 @@ def test_validation_films_of_test_patients_are_refused(write: Write) -> None:
         )
 
     refuse_shared(made(["a"], ["1"]), made(["b"], ["2"]))
-    with pytest.raises(RefusedError, match="0 films and 1 patients"):
+    with pytest.raises(RefusedError, match="0 films and 1 patient are"):
         refuse_shared(made(["a", "c"], ["1", "3"]), made(["b"], ["1"]))
-    with pytest.raises(RefusedError, match="1 films and 0 patients"):
+    with pytest.raises(
+        RefusedError, match="0 films and 1 patient are"
+    ):  # NIH's names say so, whatever the columns do
+        refuse_shared(made(["00000007_000.png"], ["7"]), made(["00000007_001.png"], ["00000007"]))
+    for same in ("images/a.png", "a.dcm"):
+        with pytest.raises(RefusedError, match="1 film and 0 patients are"):
+            refuse_shared(made(["a.png"], ["1"]), made([same], ["2"]))
+    refuse_shared(made(["test/1.png"], ["1"]), made(["validation/1.png"], ["2"]))
+    with pytest.raises(RefusedError, match="1 film and 0 patients are"):
         refuse_shared(made(["a"], ["1"]), made(["a"], ["2"]))
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.joining import check_ids, join, rows_text
+from ray_cxr.evaluate.joining import check_ids, id_form, join, rows_text
 
 
 def ids(*values: str) -> pd.Series:
@@ -18,6 +18,15 @@ def ids(*values: str) -> pd.Series:
         (["b", "a"], ["a.png", "b.PNG"], [1, 0], "without the suffix"),
         (["images/b.png", "images/a.png"], ["a.png", "b.png"], [1, 0], "without their folders"),
         ([r"C:\films\b.png"], ["a.dcm", "x/b.dcm"], [1], "without folders and suffix"),
+        (
+            ["root/p1/view1.jpg", "root/p2/view1.jpg"],
+            ["p2/view1.jpg", "p1/view1.jpg"],
+            [1, 0],
+            "the last 2 parts",
+        ),
+        (["v1/a/s1/x.jpg", "v1/b/s1/x.jpg"], ["b/s1/x.png", "a/s1/x.png"], [1, 0], "the last 3 parts"),
+        (["12.0", "7"], ["7.0", "12"], [1, 0], "without the suffix"),
+        (["s7", "s7", "s8"], ["s8", "s7"], [1, 1, 0], "as they stand"),
         (["p1/view1.jpg", "p2/view1.jpg"], ["p2/view1.jpg", "p1/view1.jpg"], [1, 0], "as they stand"),
     ],
 )
@@ -30,9 +39,9 @@ def test_ids_are_found_by_their_strictest_form(
 
 
 def test_missing_films_are_counted_and_named_by_row() -> None:
-    with pytest.raises(InputError, match=r"2 of 3 films are not in --labels \(rows 1, 3\)"):
+    with pytest.raises(InputError, match=r"--labels lacks 2 of the 3 films \(data rows 1, 3\)"):
         join(ids("secret-1", "a", "secret-2"), ids("a", "b"), "--predictions", "--labels")
-    with pytest.raises(InputError, match=r"2 of 2 films are not in --labels \(none is\)"):
+    with pytest.raises(InputError, match=r"--labels lacks every film \(data rows 1, 2\)"):
         join(ids("x", "y"), ids("a", "b"), "--predictions", "--labels")
 
 
@@ -49,13 +58,23 @@ def test_no_message_holds_an_id() -> None:
 
 def test_films_of_the_same_name_in_other_folders_are_not_taken_for_one() -> None:
     """Without their folders both would be view1.jpg, and one patient's film would get the other's label."""
-    with pytest.raises(InputError, match="2 of 2 films"):
-        join(ids("a/p1/view1.jpg", "a/p2/view1.jpg"), ids("p1/view1.jpg", "p2/view1.jpg"), "P", "L")
+    with pytest.raises(InputError, match="L lacks every film .* without folders 1 id would repeat another"):
+        join(ids("a/p1/view1.jpg", "a/p2/view1.jpg"), ids("p3/view1.jpg", "p4/view1.jpg"), "P", "L")
+
+
+def test_ids_that_do_not_fit_are_shown_by_their_form() -> None:
+    with pytest.raises(InputError) as caught:
+        join(ids("CXR12_7-é", "CXR13_8-b", "00012_7.png"), ids("00000012_007.png"), "P", "L")
+    assert (
+        "ids look like 'aaa99_9-a' in P and '99999999_999.png' in L (9 stands for a digit"
+        in caught.value.message
+    )
+    assert id_form("x" * 100) == "a" * 60 + "…"
 
 
 def test_ids_that_stand_twice_are_refused_only_where_they_are_asked_for() -> None:
     assert join(ids("a"), ids("b", "b", "a"), "P", "L").rows.tolist() == [2]
-    with pytest.raises(InputError, match=r"1 of the ids asked for stand more than once \(rows 1, 2\)"):
+    with pytest.raises(InputError, match=r"1 film asked for stands in several rows \(data rows 1, 2\)"):
         join(ids("b"), ids("b", "b", "a"), "P", "L")
 
 
@@ -63,19 +82,20 @@ def test_rows_of_a_study_must_agree() -> None:
     right, labels = ids("s1", "s1", "s2"), pd.DataFrame({"Mass": ["1", "1", "0"]})
     assert join(ids("s2", "s1"), right, "P", "L", labels).rows.tolist() == [2, 0]
     labels.loc[1, "Mass"] = "0"
-    with pytest.raises(InputError, match="1 studies have several rows which do not agree"):
+    with pytest.raises(InputError, match="1 study has several rows that do not agree"):
         join(ids("s2", "s1"), right, "P", "L", labels)
 
 
 def test_blank_and_repeated_ids_are_refused() -> None:
-    with pytest.raises(InputError, match=r"2 of 3 cells of column 'image' are blank \(rows 1, 3\)"):
+    with pytest.raises(InputError, match=r"column 'image' has 2 blank cells among 3 \(data rows 1, 3\)"):
         check_ids(ids("", "a", "  "), "image", "--predictions")
     with pytest.raises(
-        InputError, match=r"2 of 4 ids in column 'image' repeat an earlier row \(rows 3, 4; rows 1, 3, 4"
+        InputError,
+        match=r"repeats the id of an earlier row 2 times among 4 rows \(data rows 3, 4; data rows 1, 3, 4 are",
     ):
         check_ids(ids("a", "b", "a", "a"), "image", "--predictions")
 
 
 def test_rows_are_counted_from_one_and_cut_short() -> None:
-    assert rows_text([0]) == "row 1"
-    assert rows_text(list(range(7))) == "rows 1, 2, 3, 4, 5, …"
+    assert rows_text([0]) == "data row 1"
+    assert rows_text(list(range(7))) == "data rows 1, 2, 3, 4, 5, …"

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score
 
 from ray_cxr.evaluate.bootstrap import draw_patient_weights
-from ray_cxr.evaluate.operating import choose_points, rates_at
+from ray_cxr.evaluate.operating import (
+    Point,
+    choose_points,
+    class_counts,
+    few_films_caution,
+    missing_class,
+    one_sided_cautions,
+    rates_at,
+)
 
 NAN = float("nan")
 LABELS = [0, 0, 0, 0, 1, 0, 1, 1, NAN]
@@ -79,3 +87,47 @@ def test_a_rate_of_nothing_is_not_measurable() -> None:
     assert rates["ppv"].value is None
     assert rates["ppv"].interval is None
     assert rates["sensitivity"].value == 0
+
+
+def test_thresholds_from_few_films_carry_their_numbers() -> None:
+    enough = {"positives": 10, "negatives": 10}
+    assert few_films_caution({"Mass": enough}) is None
+    said = few_films_caution(
+        {
+            "Mass": enough,
+            "Edema": {"positives": 2, "negatives": 118},
+            "Hernia": {"positives": 40, "negatives": 9},
+        }
+    )
+    assert said == (
+        "thresholds rest on fewer than 10 films of one class, so other films would give others: "
+        "Edema (2 positive and 118 negative validation films), Hernia (40 positive and 9 negative validation films)"
+    )  # fmt: skip
+
+
+def test_thresholds_that_all_or_no_test_films_pass_carry_a_caution() -> None:
+    def points(youden: float, sensitive: float) -> dict[str, Point]:
+        return {"youden": Point(youden, 0.8, 0.8), "fixed_sensitivity": Point(sensitive, 0.9, 0.5)}
+
+    # Of Mass the film with the score 9 is not labelled, and does not count.
+    columns = {"Mass": ([1, 0, NAN], [0.2, 0.6, 9.0]), "Edema": ([1, 0, 0], [0.2, 0.6, 0.9])}
+    every, none = one_sided_cautions({"Mass": points(0.7, 0.2), "Edema": points(0.1, -3)}, columns)
+    assert every.startswith("every labelled test film passes the threshold, so its rates say nothing: ")
+    assert "Mass (fixed sensitivity), Edema (Youden's index, fixed sensitivity);" in every
+    assert (
+        "no labelled test film passes the threshold, so its rates say nothing: Mass (Youden's index);" in none
+    )
+    assert one_sided_cautions({"Edema": points(0.9, 0.6)}, columns) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([1, 0, NAN], None),
+        ([1, 1], "there is no negative test film"),
+        ([0, NAN], "there is no positive test film"),
+        ([NAN, NAN], "no test film is labelled"),
+    ],
+)
+def test_why_a_class_is_missing(labels: list[float], reason: str | None) -> None:
+    assert missing_class(class_counts(labels), "test film") == reason

@@ -10,6 +10,7 @@ from ray_cxr.labels.cells import (
     binary,
     counted,
     is_binary,
+    label_value,
     named_findings,
     parse_sexes,
     parse_views,
@@ -49,6 +50,20 @@ def test_other_words_are_not_labelled_and_counted() -> None:
 )  # fmt: skip
 def test_columns_of_labels_are_known(texts: list[str], answer: bool) -> None:
     assert is_binary(_cells(*texts)) is answer
+
+
+def test_uncertain_words_are_labels_only_where_they_are_asked_for() -> None:
+    assert [label_value("1.0"), label_value(" No "), label_value("HEDGE"), label_value("2")] == [
+        1,
+        0,
+        None,
+        None,
+    ]
+    assert math.isnan(label_value(" Hedge ", uncertain_words=True) or 0)
+    assert label_value("maybe", uncertain_words=True) is None
+    assert is_binary(_cells("1", "HEDGE"), uncertain_words=True)
+    assert not is_binary(_cells("1", "HEDGE"))
+    assert not is_binary(_cells("", "HEDGE"), uncertain_words=True)
 
 
 def test_findings_named_in_one_cell() -> None:

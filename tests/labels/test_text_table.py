@@ -87,6 +87,8 @@ _GOOD = gzip.compress(b"a,b\n" + b"".join(b"%d,2\n" % n for n in range(5000)))
         ("t.csv.gz", b"a,b\n1,2\n", "its name ends in .gz, but it is not compressed"),
         ("t.csv.gz", _GOOD[: len(_GOOD) // 2], "the compressed file is cut off; fetch it again"),
         ("t.csv.gz", _GOOD[:2000] + b"\xff\xff\xff\xff" + _GOOD[2004:], "the compressed file is damaged"),
+        ("t.json", b'{"a":{"0":1},"b":{"0":2}}', "it is JSON; save it as CSV"),
+        ("t.parquet", b"a,b\n1,2\n", "is no Parquet table"),
         ("t.parquet", b"PAR1 cut off", "cannot be read as a Parquet table: it is damaged"),
     ],
 )  # fmt: skip
@@ -99,9 +101,9 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, data: by
 
 
 def test_a_path_that_leads_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist; give the path of a label table"):
+    with pytest.raises(InputError, match="does not exist; give the path of a table"):
         read_text_table(str(tmp_path / "nothing.csv"))
-    with pytest.raises(InputError, match="is a folder; give the path of a label table"):
+    with pytest.raises(InputError, match="is a folder; give the path of a table"):
         read_text_table(str(tmp_path))
 
 

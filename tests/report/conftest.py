@@ -110,7 +110,8 @@ def files_contents_of(findings: list[str] = FOURTEEN, *, films: int = 400) -> Co
     scored = scored_of(findings, films)
     origin = {
         "matched": {f: {"score": f"prob_{f}", "label": f"Finding Labels: {f}"} for f in findings},
-        "scored_without_labels": ["Fracture"], "labelled_without_scores": [],
+        "scored_without_labels": ["Fracture"], "labelled_without_scores": [], "unused_numeric_columns": ["fold"],
+        "cautions": ["the scores are 0 and 1 only: Hernia"],
         "joined_by": "ids as they stand", "rows_of_the_label_table": 112120, "films_without_labels": 0, "patients_from": "nothing: intervals are image-level",
     }  # fmt: skip
     alone = replace(scored, patient_ids=None, scores=scored.scores * 3 - 1, protocol=None, origin=origin)
