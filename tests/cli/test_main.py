@@ -85,7 +85,7 @@ def test_a_wrong_command_line_is_exit_2_and_still_one_json_object(capfd: pytest.
         (["train", "--json"], "Missing argument 'JOB'"),
         (["trian", "--json"], "No such command 'trian'"),
         (["evaluate", "--predictons", "p.csv", "--json"], "No such option: --predictons"),
-        (["evaluate", "--draws", "many", "--json"], "'many' is not a valid int"),
+        (["evaluate", "--draws", "many", "--json"], "Invalid value for '--draws'"),
     ):
         assert run(line) == 2
         told = capfd.readouterr()
