@@ -40,7 +40,7 @@ def train(job: JobFile, overrides: Overrides = None, json_: Json = False) -> Non
     metrics = run_train(settings)
     run = Folder(settings.out).url
     lines = [
-        f"best epoch {metrics['epoch']}: validation mean AUROC {number(metrics['mean_auroc'])}",
+        f"{metrics.get('keep', 'best')} epoch {metrics['epoch']}: validation mean AUROC {number(metrics['mean_auroc'])}",
         f"run: {run}",
     ]
     output().result({"out": run, **metrics}, lines)

@@ -21,6 +21,7 @@ from ray_cxr.storage import Folder
 
 MARKER = "complete.json"
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+_AVERAGE = "average.safetensors"
 FORMAT = 1
 KEPT = 2
 """The newest, and one before it should the newest turn out damaged."""
@@ -44,8 +45,17 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_checkpoint(folder: Folder, network: nn.Module, optimizer: Optimizer, state: TrainState) -> str:
-    """Writes a checkpoint, its marker last, and removes all but the newest KEPT; gives its name."""
+def save_checkpoint(
+    folder: Folder,
+    network: nn.Module,
+    optimizer: Optimizer,
+    state: TrainState,
+    average: nn.Module | None = None,
+) -> str:
+    """Writes a checkpoint, its marker last, and removes all but the newest KEPT; gives its name.
+
+    average: the network with the running mean of the weights, where one is kept.
+    """
     name = f"step-{state.step:08d}"
     target = folder / name
     target.remove(MARKER)
@@ -54,6 +64,8 @@ def save_checkpoint(folder: Folder, network: nn.Module, optimizer: Optimizer, st
         _OPTIMIZER: save_tensors(_optimizer_tensors(optimizer)),
         _STATE: json.dumps(asdict(state), allow_nan=False).encode(),
     }
+    if average is not None:
+        files[_AVERAGE] = save_tensors(_plain(average.state_dict()))
     for file, data in files.items():
         target.write_bytes(file, data)
     target.write_json(MARKER, {"format": FORMAT, "sha256": {f: _sha256(d) for f, d in files.items()}})
@@ -66,7 +78,7 @@ def save_checkpoint(folder: Folder, network: nn.Module, optimizer: Optimizer, st
 
 
 def load_checkpoint(
-    folder: Folder, network: nn.Module, optimizer: Optimizer
+    folder: Folder, network: nn.Module, optimizer: Optimizer, average: nn.Module | None = None
 ) -> tuple[TrainState | None, list[str]]:
     """Restores the newest whole checkpoint; gives its state (None: none) and a sentence per damaged one passed over."""
     notes: list[str] = []
@@ -75,8 +87,10 @@ def load_checkpoint(
         if files is None:
             notes.append(f"checkpoint {name} is incomplete or damaged and is passed over")
             continue
-        # Restore order: 1. model, 2. optimizer, 3. cursor, best and history.
+        # Restore order: 1. model, 2. average of its weights, 3. optimizer, 4. cursor, best and history.
         network.load_state_dict(load_tensors(files[_MODEL]), strict=True)
+        if average is not None:
+            average.load_state_dict(load_tensors(files[_AVERAGE]), strict=True)
         _restore_optimizer(optimizer, load_tensors(files[_OPTIMIZER]))
         return TrainState(**json.loads(files[_STATE])), notes
     return None, notes
@@ -97,7 +111,8 @@ def _read_whole(folder: Folder) -> dict[str, bytes] | None:
         marker = folder.read_json(MARKER)
         if marker["format"] != FORMAT:
             return None
-        files = {name: folder.read_bytes(name) for name in (_MODEL, _OPTIMIZER, _STATE)}
+        names = {_MODEL, _OPTIMIZER, _STATE} | set(marker["sha256"])
+        files = {name: folder.read_bytes(name) for name in names}
         whole = all(_sha256(data) == marker["sha256"][name] for name, data in files.items())
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged marker may hold anything
         return None

@@ -21,9 +21,10 @@ from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
 from ray_cxr.stream.stream import training_films
 from ray_cxr.train.findings import trained_findings, training_loss
-from ray_cxr.train.loop import build_classifier, train
+from ray_cxr.train.loop import train
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.run import claim_run
+from ray_cxr.train.session import build_classifier
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.worker import Worker
 

@@ -31,6 +31,14 @@ class TrainSettings(Settings):
     """Largest norm of the gradient of a step; null: not limited."""
     accumulate: int = Field(default=1, ge=1)
     """Micro-batches per optimizer step: less memory, the same gradient."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Keep a running mean of the weights, which each step renews by 1 - this, as 0.99 (more at first); it is what is validated
+    and goes to `best/`; null: the weights themselves."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch goes to `best/`: the `best` by validation mean AUROC, or the `last`; on a few hundred validation films the
+    best of many noisy figures is hardly better than the last, and looks better than it is."""
+    channels_last: Literal["auto"] | bool = "auto"
+    """Memory format of images with the channels last: the same figures to rounding; `auto`: on the CPU, where it is faster."""
     workers: int = Field(default=1, ge=0, le=4096)
     """Ray Train workers; 0 trains in this process, without Ray, for a debugger."""
     gpu: Literal["auto"] | bool = "auto"

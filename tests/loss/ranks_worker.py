@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ray_cxr.loss.multitask import build_loss
 from ray_cxr.loss.settings import LossSettings
 from ray_cxr.stream.collate import Batch
-from ray_cxr.train.loop import _backward
+from ray_cxr.train.epoch import backward
 
 FILMS, FINDINGS, RANKS = 22, ["Mass", "Edema", "Hernia"], 4
 
@@ -53,7 +53,7 @@ def gradient(
         loss=build_loss(LossSettings(kind=kind), labels(), FINDINGS),
     )
     labelled = torch.from_numpy((~np.isnan(labels())).sum(0))
-    _backward(session, Batch(pixels[rows], rows), labelled)
+    backward(session, Batch(pixels[rows], rows), labelled)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 

@@ -16,8 +16,9 @@ from ray_cxr.model.saved import ModelCard, load_model, save_model
 from ray_cxr.storage import Folder
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream
-from ray_cxr.train import loop
+from ray_cxr.train import epoch
 from ray_cxr.train.scoring import score_split
+from ray_cxr.train.session import open_session
 from ray_cxr.train.worker import Worker
 
 JOBS = sorted((Path(__file__).resolve().parents[2] / "jobs").glob("nih-*.yaml"))
@@ -48,14 +49,14 @@ def test_a_shipped_job_trains_two_steps_on_real_films(path: Path, nih_dataset: s
         f"dataset={nih_dataset}", f"out={tmp_path}", f"stream.image_px={SMALLEST_PX.get(backbone, 64)}",
         "stream.batch_size=8", "train.workers=0", "model.weights=none",
     ]  # fmt: skip
-    session = loop.open_session(load_job(path, small), Worker(threads=1))
-    loop._freeze_for(session, 1)
+    session = open_session(load_job(path, small), Worker(threads=1))
+    epoch.freeze_for(session, 1)
     train_mode(session.ddp)
     plan = session.train_stream.plan(1)
     batches = session.train_stream.train(plan)
     before = {n: p.detach().clone() for n, p in session.model.named_parameters()}
     for step in range(2):
-        assert math.isfinite(loop._step(session, plan, step, next(batches)))
+        assert math.isfinite(epoch.train_step(session, plan, step, next(batches)))
     batches.close()  # type: ignore[attr-defined]
     for name, parameter in session.model.named_parameters():
         assert torch.equal(before[name], parameter) != parameter.requires_grad, name
@@ -66,7 +67,7 @@ def test_a_film_has_the_same_logits_in_train_evaluate_and_predict(
     kind: str, nih_job: Callable[..., Job], nih_dataset: str, shared_data: Path
 ) -> None:
     job = nih_job(f"dataset={nih_dataset}", f"stream.normalisation={kind}", "model.backbone=test_vit")
-    session = loop.open_session(job, Worker(threads=1))
+    session = open_session(job, Worker(threads=1))
     trained = score_split(session.model, session.validation_stream, Worker(threads=1))
     assert trained is not None
     rows, logits = trained

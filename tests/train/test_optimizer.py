@@ -23,6 +23,7 @@ from ray_cxr.torch_compat import timm
 from ray_cxr.train import loop
 from ray_cxr.train.fit import fit
 from ray_cxr.train.optimizer import build_optimizer, learning_rate_scales, set_learning_rate
+from ray_cxr.train.session import Session
 from ray_cxr.train.settings import TrainSettings
 
 PLAIN = Normalisation("none", (0.0,) * 3, (1.0,) * 3)
@@ -178,15 +179,15 @@ def test_stopped_before_each_thaw_and_gone_on_equals_never_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     job = nih_job(f"dataset={nih_dataset}", *UNFREEZING)
-    whole, stops = loop._train_epoch, [2, 3]
+    whole, stops = loop.train_epoch, [2, 3]
 
-    def stop(session: loop.Session, plan: Any) -> float:
+    def stop(session: Session, plan: Any) -> float:
         if plan.epoch in stops:
             stops.remove(plan.epoch)
             raise StoppedError
         return whole(session, plan)
 
-    monkeypatch.setattr(loop, "_train_epoch", stop)
+    monkeypatch.setattr(loop, "train_epoch", stop)
     for _ in (2, 3):
         with pytest.raises(StoppedError):
             fit(job, to_yaml(job), lambda event: None)
@@ -220,6 +221,7 @@ import torch.distributed as dist
 from ray_cxr.config import read_settings
 from ray_cxr.stream.plan import World
 from ray_cxr.train.loop import train
+from ray_cxr.train.session import Session
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.worker import Worker
 from ray_cxr.job import Job

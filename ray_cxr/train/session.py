@@ -1,0 +1,140 @@
+"""All that one worker needs to train: data set, model, optimizer, loss, streams, and where it stands.
+
+Reads: the data set's index and manifest, the weights to start from, the newest whole checkpoint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ray_cxr.axes import Labels
+from ray_cxr.loss.multitask import MultitaskLoss
+from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
+from ray_cxr.model.freeze import Depth, freeze
+from ray_cxr.model.weights import Loaded, load_weights
+from ray_cxr.shards.dataset import Dataset, open_dataset
+from ray_cxr.storage import Folder
+from ray_cxr.stream.stream import Stream
+from ray_cxr.torch_compat import timm
+from ray_cxr.train.average import build_average
+from ray_cxr.train.checkpoint import TrainState, load_checkpoint
+from ray_cxr.train.findings import trained_findings, training_loss
+from ray_cxr.train.optimizer import build_optimizer
+from ray_cxr.train.run import environment
+from ray_cxr.train.settings import Recipe
+from ray_cxr.train.worker import Worker
+
+
+@dataclass
+class Session:
+    """Everything of one worker's training, made by `open_session`."""
+
+    recipe: Recipe
+    worker: Worker
+    run: Folder
+    dataset: Dataset
+    findings: list[str]
+    labels: Labels
+    model: ChestModel
+    ddp: nn.Module
+    average: timm.utils.ModelEmaV3 | None
+    """The running mean of the weights, where `train.ema_decay` asks for it."""
+    optimizer: Optimizer
+    loss: MultitaskLoss
+    train_stream: Stream
+    validation_stream: Stream
+    state: TrainState
+    loaded: Loaded | None
+    epoch_times: dict[str, float] = field(default_factory=dict)
+    depth: Depth | None = None
+    """The freeze depth in effect; None before the first epoch."""
+    learning_rate: float = 0.0
+
+    @property
+    def judged(self) -> ChestModel:
+        """The model that is validated and kept: the average of the weights where there is one."""
+        return self.model if self.average is None else cast(ChestModel, self.average.module)
+
+
+def open_session(recipe: Recipe, worker: Worker) -> Session:
+    """Data set, model, loss and optimizer, restored where there is a checkpoint. Raises InputError, RefusedError."""
+    torch.set_num_threads(worker.threads)
+    dataset = open_dataset(recipe.dataset, ("train", "validation"))
+    findings, dropped = trained_findings(dataset, recipe)
+    labels = dataset.labels(findings)
+    model, loaded = build_classifier(recipe, dataset, findings)
+    model.to(worker.device)
+    if wants_channels_last(recipe, worker.device):
+        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    notes = [dropped] if dropped else []
+    notes += _weights_notes(loaded, dataset) if loaded is not None else []
+    optimizer = build_optimizer(model, recipe.model, recipe.train)
+    average = build_average(model, recipe.train.ema_decay)
+    run = Folder(recipe.out)
+    averaged = None if average is None else average.module.network
+    state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer, averaged)
+    for note in notes + damaged:
+        worker.report({"kind": "note", "text": note})
+    train_stream, validation_stream = (
+        Stream.open(
+            dataset,
+            split,
+            recipe.stream,
+            seed=recipe.seed,
+            world=worker.world,
+            threads=worker.threads,
+            reader=worker.reader,
+            findings=findings,
+            gpu=worker.device.type == "cuda",
+        )
+        for split in ("train", "validation")
+    )
+    trained = labels[train_stream.layout.rows]
+    loss = training_loss(recipe, trained, findings, train_stream.resampling)
+    if worker.is_first:
+        machine = environment(worker.world.size, worker.device, worker.threads)
+        origin = loaded.as_dict() if loaded is not None else None
+        run.write_json("environment.json", machine | {"weights": origin})
+    return Session(
+        recipe, worker, run, dataset, findings, labels, model, model, average, optimizer, loss.to(worker.device),
+        train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings), loaded,
+    )  # fmt: skip
+
+
+def build_classifier(
+    recipe: Recipe, dataset: Dataset, findings: list[str]
+) -> tuple[ChestModel, Loaded | None]:
+    """The model as training starts with it, and what came from its weights (None where they are fresh)."""
+    torch.manual_seed(recipe.seed)
+    backbone = recipe.model.backbone
+    normalisation = resolve_normalisation(
+        recipe.stream.normalisation, backbone, dataset.manifest["pixel_statistics"]
+    )
+    model = build_model(backbone, len(findings), recipe.stream.image_px, normalisation)
+    loaded = load_weights(model, recipe.model.weights, backbone, findings)
+    for epoch, depth in recipe.model.unfreeze.items():
+        freeze(model, depth, backbone, f"model.unfreeze.{epoch}")
+    freeze(model, recipe.model.freeze_depth, backbone)
+    return model, loaded
+
+
+def wants_channels_last(recipe: Recipe, device: torch.device) -> bool:
+    """Whether pixels lie together by position: what the setting says, or by `auto` on the CPU (docs/decisions.md)."""
+    asked = recipe.train.channels_last
+    return device.type == "cpu" if asked == "auto" else asked
+
+
+def _weights_notes(loaded: Loaded, dataset: Dataset) -> list[str]:
+    """What came from the weights, and a warning where our leak check cannot reach."""
+    notes = [loaded.sentence()]
+    if loaded.trained_on not in (None, dataset.fingerprint):
+        notes.append(
+            "model.weights: that run was trained on another data set; the test figures hold only if none of its training "
+            "patients is among these test films (ray-cxr audit compares two sets)"
+        )
+    return notes
