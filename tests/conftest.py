@@ -12,6 +12,9 @@ from ray_cxr.job import Job, load_job
 settings.register_profile("ray_cxr", deadline=None, derandomize=True, database=None, max_examples=60)
 settings.load_profile("ray_cxr")
 
+# Threads of torch that wait for one another shall not spin: where other processes want the cores too, spinning made a
+# training step of two threads cost 12 times its work. Read when torch is imported, and by processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # Ray reads these once in a process, so they must stand before the first test that starts it.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
