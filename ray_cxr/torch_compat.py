@@ -38,6 +38,7 @@ ensure_torchvision()
 
 import timm  # noqa: E402  needs torchvision; other modules take it from here
 import timm.optim  # noqa: E402
+import timm.scheduler  # noqa: E402
 import torchvision  # noqa: E402
 
 __all__ = ["ensure_torchvision", "timm", "torchvision"]

@@ -177,11 +177,12 @@ class RankWork:
         return np.concatenate(self.windows) if self.windows else np.zeros(0, np.int64)
 
 
-def training_work(plan: EpochPlan, world: World) -> RankWork:
-    """A rank's part of an epoch plan."""
-    steps = [plan.step_positions(g, world) for g in range(plan.steps)]
-    copies = [plan.step_copies(g, world) for g in range(plan.steps)]
-    windows = [np.concatenate(steps[a:b]) for a, b in pairwise([0, *plan.window_ends])]
+def training_work(plan: EpochPlan, world: World, first_step: int = 0) -> RankWork:
+    """A rank's part of an epoch plan from a step on, of which there must be one at least."""
+    steps = [plan.step_positions(g, world) for g in range(first_step, plan.steps)]
+    copies = [plan.step_copies(g, world) for g in range(first_step, plan.steps)]
+    ends = [end - first_step for end in plan.window_ends if end > first_step]
+    windows = [np.concatenate(steps[a:b]) for a, b in pairwise([0, *ends])]
     return RankWork(windows, np.concatenate(copies), [len(s) for s in steps], plan.epoch)
 
 

@@ -27,6 +27,8 @@ _PREFETCHED_READS = 1
 
 def ray_tables(dataset: Folder, reads: Sequence[Read]) -> Iterator[pa.Table]:
     """The films of the reads, in order. Needs a running Ray with CPUs that no worker has taken."""
+    if not reads:
+        return
     items = [{"read": n, "shards": pickle.dumps(read)} for n, read in enumerate(reads)]
 
     def read(batch: dict[str, Any]) -> Iterator[pa.Table]:

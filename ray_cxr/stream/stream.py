@@ -86,10 +86,13 @@ class Stream:
             self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times, self.window_films
         )
 
-    def train(self, plan: EpochPlan) -> Iterator[Batch]:
-        """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step."""
+    def train(self, plan: EpochPlan, first_step: int = 0) -> Iterator[Batch]:
+        """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step.
+
+        first_step: steps before it were trained already; their films are not decoded, nor read unless later ones are beside them.
+        """
         seed = self.seed if self.augmentation == "chest-xray" else None
-        return self._batches(seed, training_work(plan, self.world))
+        return self._batches(seed, training_work(plan, self.world, first_step))
 
     def score(self) -> Iterator[Batch]:
         """This worker's stretch of the split, not augmented: over all workers every film exactly once."""

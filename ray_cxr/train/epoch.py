@@ -6,6 +6,7 @@ Reads: a worker's batches. Changes: the model, its average, the optimizer, the s
 from __future__ import annotations
 
 import gc
+import math
 import time
 from contextlib import nullcontext
 
@@ -15,17 +16,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ray_cxr.axes import Rows
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.model.freeze import freeze, train_mode
 from ray_cxr.stream.augment_device import on_device
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.plan import EpochPlan
-from ray_cxr.train.optimizer import set_learning_rate
-from ray_cxr.train.schedule import learning_rate_factor
+from ray_cxr.train.checkpoint import EpochSoFar
+from ray_cxr.train.schedule import build_schedule
 from ray_cxr.train.session import Session
 
+_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def freeze_for(s: Session, epoch: int) -> None:
+
+def prepare_epoch(s: Session, epoch: int) -> None:
     """Freezes what this epoch freezes. DDP keeps to the parameters that it was made with, so it is made anew."""
     depth = s.recipe.model.depth_at(epoch)
     if depth == s.depth:
@@ -40,54 +44,93 @@ def freeze_for(s: Session, epoch: int) -> None:
         # The old wrapper lies in a cycle of references, and its hooks stay on the parameters until it is collected.
         gc.collect()
         s.ddp = DistributedDataParallel(s.model)
+    if s.recipe.train.compile:
+        s.ddp = torch.compile(s.ddp)  # type: ignore[assignment]
 
 
-def train_epoch(s: Session, plan: EpochPlan) -> float:
-    """One pass over the plan; gives the mean loss of a step, over all workers."""
-    started, waited, loss_sum = time.perf_counter(), 0.0, 0.0
+def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
+    """What is left of the plan, all of it unless the epoch was interrupted; gives the sums over the whole epoch."""
+    so_far, s.state.plan_hash = s.state.so_far, plan.hash
+    started, before_s, first = time.perf_counter(), so_far.train_s, so_far.steps
     train_mode(s.ddp)
-    warmup = round(s.recipe.train.warmup_epochs * plan.steps)
-    total = s.recipe.train.epochs * plan.steps
-    batches = s.train_stream.train(plan)
-    for step in range(plan.steps):
+    schedule = build_schedule(s.optimizer, s.recipe.train, plan.steps)
+    batches = s.train_stream.train(plan, first)
+    for step in range(first, plan.steps):
         mark = time.perf_counter()
         batch = next(batches)
-        waited += time.perf_counter() - mark
-        s.learning_rate = s.recipe.train.learning_rate * learning_rate_factor(s.state.step, warmup, total)
-        set_learning_rate(s.optimizer, s.learning_rate)
+        so_far.wait_s += time.perf_counter() - mark
+        # Drop-out draws by epoch and step, so that a resumed run draws what an undisturbed one would.
+        torch.manual_seed(hash((s.recipe.seed, plan.epoch, step, s.worker.world.rank)) % 2**63)
+        schedule.step_update(s.state.step)
         loss = train_step(s, plan, step, batch)
         s.state.step += 1
-        loss_sum += loss
-        films = min((step + 1) * plan.batch_size, plan.films)
-        s.worker.report(
-            {"kind": "step", "epoch": plan.epoch, "step": step + 1, "steps": plan.steps, "loss": loss,
-             "images_per_s": films / (time.perf_counter() - started)}
-        )  # fmt: skip
-    s.state.epoch, s.state.plan_hash = plan.epoch, plan.hash
-    s.epoch_times = {"train": time.perf_counter() - started, "data_wait": waited}
-    return loss_sum / plan.steps
+        so_far.add(loss)
+        trained_s = time.perf_counter() - started
+        so_far.train_s = before_s + trained_s
+        if loss is not None:
+            s.worker.report(
+                {"kind": "step", "epoch": plan.epoch, "step": step + 1, "steps": plan.steps, "loss": loss,
+                 "images_per_s": _films(plan, first, step + 1) / trained_s}
+            )  # fmt: skip
+        every = s.recipe.train.checkpoint_every_steps
+        if every is not None and so_far.steps % every == 0 and so_far.steps < plan.steps:
+            s.save()
+    s.state.epoch, s.state.so_far = plan.epoch, EpochSoFar()
+    return so_far
 
 
-def train_step(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float:
-    """One optimizer step: forward and backward of the micro-batches, clip, finite check, step. Gives the loss."""
+def _films(plan: EpochPlan, first: int, end: int) -> int:
+    """Films of the steps from the first to before the end."""
+    return min(end * plan.batch_size, plan.films) - first * plan.batch_size
+
+
+def train_step(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float | None:
+    """One optimizer step: forward and backward of the micro-batches, clip, finite check, step.
+
+    Gives the loss, or None for a step that was skipped because loss or gradient were not finite.
+    """
     all_rows = s.train_stream.layout.rows[plan.step_positions(step)]
     labelled = torch.from_numpy((~np.isnan(s.labels[all_rows])).sum(0)).to(s.worker.device)
+    buffers = _buffers_to_go_back_to(s)
     s.optimizer.zero_grad(set_to_none=True)
     loss = backward(s, batch, labelled)
-    if s.recipe.train.clip_norm is not None:
-        trained = [p for p in s.model.parameters() if p.requires_grad]
-        nn.utils.clip_grad_norm_(trained, s.recipe.train.clip_norm)
+    s.scaler.unscale_(s.optimizer)
+    trained = [p for p in s.model.parameters() if p.requires_grad]
+    norm = nn.utils.clip_grad_norm_(trained, s.recipe.train.clip_norm or math.inf)
     if s.worker.world.size > 1:
         dist.all_reduce(loss)
-    if not torch.isfinite(loss):
-        raise RayCxrError(
-            f"the loss became {loss.item()} in epoch {plan.epoch}, step {step + 1} (index rows "
-            f"{', '.join(map(str, np.sort(all_rows)))}); use a smaller train.learning_rate, or look at these films."
-        )
-    s.optimizer.step()
-    if s.average is not None:
+    # The scaler itself leaves out steps with an infinite gradient: that is how it finds its factor.
+    finite = bool(torch.isfinite(loss) & (torch.isfinite(norm) | s.scaler.is_enabled()))
+    if finite:
+        s.scaler.step(s.optimizer)
+    else:
+        _stop_or_skip(s, plan, step, all_rows, float(loss), float(norm))
+        for buffer, before in zip(s.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+    s.scaler.update()
+    if s.average is not None and finite:
         s.average.update(s.model, step=s.state.step + 1)
-    return float(loss)
+    return float(loss) if finite else None
+
+
+def _buffers_to_go_back_to(s: Session) -> list[Tensor]:
+    """Copies of the batch statistics, which a step that is skipped must not change; none where no step may be skipped."""
+    return [b.clone() for b in s.model.buffers()] if s.recipe.train.on_nonfinite == "skip" else []
+
+
+def _stop_or_skip(s: Session, plan: EpochPlan, step: int, rows: Rows, loss: float, norm: float) -> None:
+    """Raises RayCxrError with epoch, step and index rows, unless `train.on_nonfinite` lets this step be skipped."""
+    s.state.skipped += 1
+    what = f"the loss became {loss}" if not math.isfinite(loss) else f"the gradient's norm became {norm}"
+    where = f"{what} in epoch {plan.epoch}, step {step + 1} (index rows {', '.join(map(str, np.sort(rows)))})"
+    if s.recipe.train.on_nonfinite == "stop":
+        raise RayCxrError(f"{where}; use a smaller train.learning_rate, or look at these films.")
+    if s.state.skipped > s.recipe.train.max_skipped:
+        raise RayCxrError(
+            f"{where}; train.max_skipped={s.recipe.train.max_skipped} steps were skipped before it, so training stops; use a "
+            "smaller train.learning_rate, or look at these films."
+        )
+    s.worker.report({"kind": "note", "text": f"{where}; the step is skipped"})
 
 
 def backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
@@ -104,15 +147,18 @@ def backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
         targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
         last = number == len(parts) - 1
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
-            loss = s.loss(_forward(s, pixels), targets, labelled)
-            (loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
+            loss = s.loss(forward(s, s.ddp, pixels), targets, labelled)
+            s.scaler.scale(loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
 
-def _forward(s: Session, pixels: Tensor) -> Tensor:
+def forward(s: Session, model: nn.Module, pixels: Tensor) -> Tensor:
+    """Logits [B, F] of films [B, H, W] uint8, in the precision of the job. Raises InputError where one film meets BatchNorm."""
+    precision = _AUTOCAST[s.recipe.train.precision]
     try:
-        logits: Tensor = s.ddp(pixels)
+        with torch.autocast(pixels.device.type, precision, enabled=precision != torch.float32):
+            logits: Tensor = model(pixels)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -120,6 +166,11 @@ def _forward(s: Session, pixels: Tensor) -> Tensor:
             f"stream.batch_size: a step of {s.recipe.stream.batch_size} films leaves one film to a worker or "
             "micro-batch, and BatchNorm cannot tell anything from one; use a larger batch, fewer train.workers, a "
             "smaller train.accumulate, or a larger stream.image_px."
+        ) from None
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
+        raise InputError(
+            f"train.compile: the model cannot be compiled on this machine ({reason}); use train.compile=false."
         ) from None
     return logits
 

@@ -6,11 +6,10 @@ Reads: a prepared data set's training and validation splits; never the test spli
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
-import torch
-
-from ray_cxr.train.checkpoint import save_checkpoint
-from ray_cxr.train.epoch import freeze_for, train_epoch
+from ray_cxr.train.dry_run import dry_run
+from ray_cxr.train.epoch import prepare_epoch, train_epoch
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
 from ray_cxr.train.settings import Recipe
@@ -20,23 +19,28 @@ from ray_cxr.train.worker import Worker
 
 def train(recipe: Recipe, worker: Worker) -> None:
     """Trains to the last epoch, going on from the newest whole checkpoint in `recipe.out`."""
-    s = open_session(recipe, worker)
-    if worker.is_first and s.state.history:
-        # A kill between the last checkpoint and its line would leave the file a line short for ever.
-        write_history(s.run, s.state.history)
-    for epoch in range(s.state.epoch + 1, recipe.train.epochs + 1):
-        torch.manual_seed(hash((recipe.seed, epoch, worker.world.rank)) % 2**63)
-        freeze_for(s, epoch)
-        plan = s.train_stream.plan(epoch)
-        train_loss = train_epoch(s, plan)
-        line = validate(s, plan, train_loss)
-        if line is not None:
-            started = time.perf_counter()
-            averaged = None if s.average is None else s.judged.network
-            save_checkpoint(s.run / "checkpoints", s.model.network, s.optimizer, s.state, averaged)
-            line["seconds"]["checkpoint"] = round(time.perf_counter() - started, 3)
+    with closing(open_session(recipe, worker)) as s:
+        if worker.is_first and s.state.history:
+            # A kill between the last checkpoint and its line would leave the file a line short for ever.
             write_history(s.run, s.state.history)
-            worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
-        worker.barrier()
-    s.train_stream.close()
-    s.validation_stream.close()
+        stopped = s.state.is_stopped(recipe.train.patience)
+        first = s.state.epoch + 1
+        for epoch in range(first, recipe.train.epochs + 1):
+            if stopped:
+                text = f"no better epoch in {recipe.train.patience} after epoch {s.state.best_epoch}: training ends"
+                worker.report({"kind": "note", "text": text})
+                break
+            prepare_epoch(s, epoch)
+            plan = s.train_stream.plan(epoch)
+            if epoch == first:
+                dry_run(s, plan)
+            trained = train_epoch(s, plan)
+            line = validate(s, plan, trained)
+            if line is not None:
+                started = time.perf_counter()
+                s.save()
+                s.saver.wait()
+                line["seconds"]["checkpoint"] = round(time.perf_counter() - started, 3)
+                write_history(s.run, s.state.history)
+                worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
+            stopped = worker.agree(s.state.is_stopped(recipe.train.patience))

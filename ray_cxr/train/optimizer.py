@@ -54,10 +54,10 @@ def learning_rate_scales(network: nn.Module, train: TrainSettings) -> dict[str, 
     return scales | dict.fromkeys(classifier_names(network), head)
 
 
-def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Sets that of every group, by its factor."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate * group["lr_scale"]
+def learning_rate(optimizer: Optimizer) -> float:
+    """That of a group whose factor is 1."""
+    group = optimizer.param_groups[0]
+    return float(group["lr"] / group["lr_scale"])
 
 
 def _undecayed_names(network: nn.Module) -> set[str]:

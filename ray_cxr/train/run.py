@@ -28,7 +28,14 @@ from ray_cxr.storage import Folder
 from ray_cxr.train.checkpoint import newest_state
 from ray_cxr.train.settings import Recipe
 
-MAY_DIFFER = {"out", "dataset", "train.workers", "train.gpu", "train.max_failures"}
+MAY_DIFFER = {
+    "out",
+    "dataset",
+    "train.workers",
+    "train.gpu",
+    "train.max_failures",
+    "train.checkpoint_every_steps",
+}
 """Settings that change where and how fast, never what: a run may go on with others."""
 _PACKAGES = (
     "torch",

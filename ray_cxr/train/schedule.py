@@ -1,16 +1,32 @@
-"""The learning rate as a pure function of the step, so that resuming needs no scheduler state."""
+"""The learning rate as a function of the step alone, so that resuming needs no scheduler state: timm's schedules."""
 
 from __future__ import annotations
 
-import math
+from torch.optim import Optimizer
+
+from ray_cxr.torch_compat import timm
+from ray_cxr.train.settings import TrainSettings
 
 
-def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Factor (0..1] on the learning rate of step 0, 1, …: linear warm-up, then half a cosine to zero.
+def build_schedule(
+    optimizer: Optimizer, train: TrainSettings, steps_per_epoch: int
+) -> timm.scheduler.scheduler.Scheduler:
+    """Call `step_update(steps done)` before each step: it sets the learning rate of every group, by its `lr_scale`.
 
-    Loshchilov and Hutter, SGDR (ICLR 2017), eq. 5, with one period.
+    A linear warm-up, then `train.schedule`. The cosine is Loshchilov and Hutter's (SGDR, ICLR 2017, eq. 5, one period).
     """
-    if step < warmup_steps:
-        return (step + 1) / (warmup_steps + 1)
-    progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    warmup = round(train.warmup_epochs * steps_per_epoch)
+    common = {
+        "warmup_t": warmup,
+        "warmup_lr_init": train.learning_rate / (warmup + 1),
+        "warmup_prefix": True,
+        "t_in_epochs": False,
+    }
+    if train.schedule == "cosine":
+        length = train.epochs * steps_per_epoch - warmup
+        # timm warns of a period of one step, whose only step is the same in one of two.
+        return timm.scheduler.CosineLRScheduler(optimizer, t_initial=max(length, 2), **common)
+    factor = train.step_factor if train.schedule == "step" else 1.0
+    return timm.scheduler.StepLRScheduler(
+        optimizer, decay_t=train.step_epochs * steps_per_epoch, decay_rate=factor, **common
+    )

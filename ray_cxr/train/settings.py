@@ -18,7 +18,13 @@ class TrainSettings(Settings):
     epochs: int = Field(default=10, ge=1, le=10_000)
     """Passes over the training films."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Highest learning rate of AdamW, reached after the warm-up; a cosine takes it to zero."""
+    """Highest learning rate of AdamW, reached after the warm-up."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """After the warm-up: half a `cosine` to zero, `step` (times step_factor after every step_epochs), or `constant`."""
+    step_epochs: int = Field(default=3, ge=1)
+    """Of schedule `step`: epochs between two steps."""
+    step_factor: float = Field(default=0.1, gt=0, lt=1)
+    """Of schedule `step`: what a step multiplies the learning rate by."""
     head_learning_rate: float | None = Field(default=None, gt=0)
     """Highest learning rate of the classifier; null: as the rest."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -39,10 +45,23 @@ class TrainSettings(Settings):
     best of many noisy figures is hardly better than the last, and looks better than it is."""
     channels_last: Literal["auto"] | bool = "auto"
     """Memory format of images with the channels last: the same figures to rounding; `auto`: on the CPU, where it is faster."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Numbers of the forward and backward pass in training: `bf16` and `fp16` (on a GPU only, its loss scaled) halve its memory;
+    weights and validation are fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile before the first step: a minute or more, then faster steps on a GPU."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many epochs without a better validation mean AUROC, wherever the schedule is; null: train all epochs."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A step whose loss or gradient is not finite: `stop` with its films, or `skip` it, counted, up to max_skipped."""
+    max_skipped: int = Field(default=10, ge=0)
+    """Steps that may be skipped in the whole training before it stops all the same."""
     workers: int = Field(default=1, ge=0, le=4096)
     """Ray Train workers; 0 trains in this process, without Ray, for a debugger."""
     gpu: Literal["auto"] | bool = "auto"
     """One GPU per worker: yes, no, or `auto` = where there are any."""
+    checkpoint_every_steps: int | None = Field(default=None, ge=1)
+    """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
     max_failures: int = Field(default=2, ge=0)
     """How often training is started again from the last checkpoint after a worker died."""
 

@@ -19,12 +19,14 @@ from ray_cxr.model.calibration import fit_calibration, probabilities
 from ray_cxr.model.saved import ModelCard, save_model
 from ray_cxr.stream.plan import EpochPlan
 from ray_cxr.stream.resample import exposure
+from ray_cxr.train.checkpoint import EpochSoFar
+from ray_cxr.train.optimizer import learning_rate
 from ray_cxr.train.run import predictions_frame, split_metrics, write_predictions
 from ray_cxr.train.scoring import score_split
 from ray_cxr.train.session import Session
 
 
-def validate(s: Session, plan: EpochPlan, train_loss: float) -> dict[str, Any] | None:
+def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any] | None:
     """Scores the validation split; on rank 0 keeps the model and gives the line for the history."""
     started = time.perf_counter()
     if s.worker.world.size > 1:
@@ -42,8 +44,8 @@ def validate(s: Session, plan: EpochPlan, train_loss: float) -> dict[str, Any] |
         s.state.best_epoch, s.state.best_auroc = plan.epoch, figures["mean_auroc"]
     if better or s.recipe.train.keep == "last":
         _keep(s, plan.epoch, figures["mean_auroc"], labels, logits, rows)
-    s.epoch_times["validate"] = time.perf_counter() - started
-    line = _history_line(s, plan, train_loss, _split_loss(s, labels, logits), figures, better=better)
+    line = _history_line(s, plan, trained, _split_loss(s, labels, logits), figures, better=better)
+    line["seconds"]["validate"] = round(time.perf_counter() - started, 3)
     s.state.history.append(line)
     return line
 
@@ -88,7 +90,7 @@ def _keep(
 def _history_line(
     s: Session,
     plan: EpochPlan,
-    train_loss: float,
+    trained: EpochSoFar,
     validation_loss: float,
     figures: dict[str, Any],
     *,
@@ -101,15 +103,16 @@ def _history_line(
         "step": s.state.step,
         "films": plan.films,
         "plan": plan.hash,
-        "train_loss": train_loss,
+        "train_loss": trained.mean_loss,
+        "skipped_steps": trained.skipped,
         "validation_loss": validation_loss,
         "mean_auroc": figures["mean_auroc"],
         "auroc": figures["auroc"],
         "best": better,
-        "learning_rate": s.learning_rate,
+        "learning_rate": learning_rate(s.optimizer),
         "freeze_depth": s.depth,
         "exposure": exposure(s.labels[layout.rows], patients, s.findings, plan.multiplicity(layout.films)),
         "storage_retries": s.train_stream.health.retries,
-        "images_per_s": round(plan.films / s.epoch_times["train"], 1),
-        "seconds": {name: round(value, 3) for name, value in s.epoch_times.items()},
+        "images_per_s": round(plan.films / trained.train_s, 1),
+        "seconds": {"train": round(trained.train_s, 3), "data_wait": round(trained.wait_s, 3)},
     }

@@ -35,10 +35,12 @@ class Worker:
     def is_first(self) -> bool:
         return self.world.rank == 0
 
-    def barrier(self) -> None:
-        """Waits for all workers."""
+    def agree(self, decided: bool) -> bool:
+        """What rank 0 has decided, on all workers; waits for all of them."""
+        decision = [decided]
         if self.world.size > 1:
-            dist.barrier()
+            dist.broadcast_object_list(decision, 0)
+        return decision[0]
 
     def gather(self, rows: Rows, logits: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]] | None:
         """Rows [N] and logits [N, F] of all workers, sorted by row, on rank 0; None elsewhere."""

@@ -46,9 +46,10 @@ def gradient(
     session = SimpleNamespace(
         worker=SimpleNamespace(device=torch.device("cpu"), world=SimpleNamespace(size=world)),
         recipe=SimpleNamespace(
-            train=SimpleNamespace(accumulate=accumulate), stream=SimpleNamespace(image_px=4)
+            train=SimpleNamespace(accumulate=accumulate, precision="fp32"), stream=SimpleNamespace(image_px=4)
         ),
         labels=labels(),
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
         ddp=DistributedDataParallel(model, process_group=group) if world > 1 else model,
         loss=build_loss(LossSettings(kind=kind), labels(), FINDINGS),
     )

@@ -245,3 +245,26 @@ def test_films_of_a_step_do_not_depend_on_the_number_of_workers(
             w.positions[e[step] : e[step + 1]] for w, e in zip([alone, *ranks], ends, strict=True)
         )
         assert sorted(films.tolist()) == sorted(np.concatenate(parts).tolist())
+
+
+@given(plans_and_worlds(), st.data())
+def test_steps_up_to_a_resume_and_those_after_it_are_the_plan_with_any_workers(
+    plan_and_world: tuple[EpochPlan, int], data: st.DataObject
+) -> None:
+    """Trained by some workers up to a step, and by as many or others from it on: no film lost, none twice."""
+    plan, before = plan_and_world
+    after = data.draw(st.integers(1, min(len(plan.streams), 24)))
+    first = data.draw(st.integers(0, plan.steps - 1))
+    trained = {step: [] for step in range(plan.steps)}
+    for workers, start, end in ((before, 0, first), (after, first, plan.steps)):
+        for rank in range(workers):
+            work = training_work(plan, World(rank, workers), start)
+            assert len(work.step_sizes) == plan.steps - start, "equal steps on every rank"
+            assert sum(work.step_sizes) == len(work.positions) == len(work.copies)
+            draws = list(zip(work.positions.tolist(), work.copies.tolist(), strict=True))
+            for step, size in enumerate(work.step_sizes[: end - start], start):
+                trained[step] += draws[:size]
+                draws = draws[size:]
+    for step, draws in trained.items():
+        planned = zip(plan.step_positions(step).tolist(), plan.step_copies(step).tolist(), strict=True)
+        assert sorted(draws) == sorted(planned)

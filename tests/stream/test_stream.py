@@ -1,6 +1,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 from ray_cxr.errors import InputError
 from ray_cxr.films.codec import decode
 from ray_cxr.shards.dataset import Dataset, open_dataset
+from ray_cxr.stream import collate
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import ALONE, World
@@ -65,6 +67,36 @@ def test_any_number_of_workers_sees_the_same_films_and_pixels_in_each_step(
     assert {len(r) for r in ranks} == {len(alone)}
     for step, whole in enumerate(alone):
         assert by_row([whole]) == by_row([r[step] for r in ranks])
+
+
+@pytest.mark.parametrize("first", [1, 7, -1])
+def test_a_stream_from_a_step_on_gives_the_rest_and_decodes_nothing_before(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    one = stream(dataset)
+    plan = one.plan(2)
+    first %= plan.steps
+    whole = list(one.train(plan))
+    decoded: list[bytes] = []
+
+    def counted(film: bytes, codec: Any) -> Any:
+        decoded.append(film)
+        return decode(film, codec)
+
+    monkeypatch.setattr(collate, "decode", counted)
+    rest = list(one.train(plan, first))
+    assert len(rest) == plan.steps - first
+    for a, b in zip(whole[first:], rest, strict=True):
+        assert np.array_equal(a.rows, b.rows) and np.array_equal(a.pixels, b.pixels)
+    assert len(decoded) == sum(len(b.rows) for b in rest)
+
+
+def test_a_rank_that_the_last_step_leaves_without_films_reads_nothing(dataset: Dataset) -> None:
+    plan = stream(dataset).plan(1)
+    last = [next(stream(dataset, World(r, 12)).train(plan, plan.steps - 1)) for r in range(12)]
+    assert sum(len(b.rows) for b in last) == plan.films - (plan.steps - 1) * 24
+    assert 0 in [len(b.rows) for b in last]
+    assert list(ray_tables(dataset.folder, stream(dataset).layout, [])) == [], "and asks no Ray for it"
 
 
 def test_augmentation_changes_with_the_epoch_and_never_flips(dataset: Dataset) -> None:

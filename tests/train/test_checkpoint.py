@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from ray_cxr.storage import Folder
 from ray_cxr.train.checkpoint import (
     MARKER,
+    EpochSoFar,
     TrainState,
     load_checkpoint,
     newest_state,
-    save_checkpoint,
+    take_snapshot,
+    write_snapshot,
 )
 
 FILES = ["model.safetensors", "optimizer.safetensors", "state.json", MARKER]
@@ -59,16 +61,25 @@ def _state(step: int) -> TrainState:
     )  # fmt: skip
 
 
+def _within(step: int) -> TrainState:
+    """One step into the epoch after."""
+    state = _state(step)
+    state.so_far = EpochSoFar(1, 0, 0.1 + 0.2, 1.5, 0.25)
+    return state
+
+
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[tuple[int, str], Tensor]:
     return {(n, k): v for n, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
 
 
-def _saved(folder: Folder, *steps: int) -> None:
+def _saved(folder: Folder, *steps: int, within: tuple[int, ...] = ()) -> None:
+    """Checkpoints after these steps; those of `within` lie inside an epoch, the others at the end of one."""
     network, optimizer = _network(0)
     done = 0
     for step in steps:
         _train(network, optimizer, done, step)
-        save_checkpoint(folder, network, optimizer, _state(step))
+        state = _within(step) if step in within else _state(step)
+        write_snapshot(folder, take_snapshot(network, optimizer, state))
         done = step
 
 
@@ -110,6 +121,103 @@ def test_folder_without_checkpoints_gives_none_and_leaves_the_model(folder: Fold
 def test_only_the_newest_two_are_kept(folder: Folder) -> None:
     _saved(folder, 4, 8, 12, 16)
     assert folder.names() == ["step-00000012", "step-00000016"]
+
+
+def test_two_of_each_kind_are_kept_and_the_newest_of_any_kind_is_used(folder: Folder) -> None:
+    _saved(folder, 3, 4, 6, 7, 8, 9, within=(3, 6, 7, 9))
+    assert sorted(folder.names()) == [
+        "step-00000004", "step-00000007-within", "step-00000008", "step-00000009-within",
+    ]  # fmt: skip
+    network, optimizer = _network(1)
+    for expected in (_within(9), _state(8), _within(7), _state(4)):
+        state, _ = load_checkpoint(folder, network, optimizer)
+        assert state == expected == newest_state(folder)
+        name = f"step-{expected.step:08d}{'-within' if expected.so_far.steps else ''}"
+        folder.remove(f"{name}/{MARKER}")
+    assert newest_state(folder) is None
+
+
+def test_end_of_an_epoch_is_newer_than_its_last_step(folder: Folder) -> None:
+    _saved(folder, 8, within=(8,))
+    _saved(folder, 8)
+    assert newest_state(folder) == _state(8)
+    assert len(folder.names()) == 2
+    assert (_within(8).plan_epoch, _state(8).plan_epoch, TrainState("", []).plan_epoch) == (3, 2, 0)
+
+
+def test_a_snapshot_is_of_its_moment(folder: Folder) -> None:
+    """Training goes on while it is written."""
+    network, optimizer = _network(0)
+    _train(network, optimizer, 0, 7)
+    state = _within(7)
+    snapshot = take_snapshot(network, optimizer, state, average=network)
+    _train(network, optimizer, 7, 12)
+    state.step, state.so_far.steps = 12, 6
+    write_snapshot(folder, snapshot)
+
+    expected, expected_optimizer = _network(0)
+    _train(expected, expected_optimizer, 0, 7)
+    resumed, resumed_optimizer = _network(9)
+    average, _ = _network(10)
+    assert load_checkpoint(folder, resumed, resumed_optimizer, average) == (_within(7), [])
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+        assert torch.equal(average.state_dict()[name], tensor), name
+    moments = _optimizer_tensors(expected_optimizer)
+    assert all(torch.equal(v, moments[k]) for k, v in _optimizer_tensors(resumed_optimizer).items())
+
+
+def test_optimizer_state_goes_by_name_whatever_the_order_of_parameters(folder: Folder) -> None:
+    _saved(folder, 8)
+    expected, expected_optimizer = _network(0)
+    _train(expected, expected_optimizer, 0, 8)
+    network, _ = _network(1)
+    trained = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained[::-1], lr=1e-2)
+    load_checkpoint(folder, network, optimizer)
+    for (name, ours), theirs in zip(network.named_parameters(), expected.parameters(), strict=True):
+        if ours.requires_grad:
+            assert torch.equal(
+                optimizer.state[ours]["exp_avg"], expected_optimizer.state[theirs]["exp_avg"]
+            ), name
+
+
+@pytest.mark.parametrize("last", [nn.Linear(8, 4), nn.Sequential(nn.Linear(8, 3))])
+def test_checkpoint_of_another_model_is_passed_over_for_the_one_before(
+    tmp_path: Path, last: nn.Module
+) -> None:
+    """Other shapes, and other names."""
+    folder = Folder(tmp_path)
+    _saved(folder, 4)
+    other, _ = _network(0)
+    other[3] = last
+    write_snapshot(folder, take_snapshot(other, torch.optim.AdamW(other.parameters()), _state(8)))
+    network, optimizer = _network(1)
+    state, notes = load_checkpoint(folder, network, optimizer)
+    assert state == _state(4)
+    assert notes == ["checkpoint step-00000008 is of another model and is passed over"]
+
+
+def test_checkpoint_without_the_average_that_is_asked_for_is_passed_over(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    _saved(folder, 4)
+    network, optimizer = _network(1)
+    state, notes = load_checkpoint(folder, network, optimizer, average=_network(2)[0])
+    assert state is None and len(notes) == 1
+
+
+def test_moments_come_back_in_the_memory_format_of_their_parameter(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    moments = optimizer.state[network.weight]["exp_avg"].clone()
+    write_snapshot(folder, take_snapshot(network, optimizer, _state(1)))
+    load_checkpoint(folder, network, optimizer)
+    restored = optimizer.state[network.weight]["exp_avg"]
+    assert torch.equal(restored, moments) and restored.stride() == network.weight.stride()
+    assert network.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def _remove(folder: Folder, name: str) -> None:

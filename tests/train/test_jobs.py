@@ -50,7 +50,7 @@ def test_a_shipped_job_trains_two_steps_on_real_films(path: Path, nih_dataset: s
         "stream.batch_size=8", "train.workers=0", "model.weights=none",
     ]  # fmt: skip
     session = open_session(load_job(path, small), Worker(threads=1))
-    epoch.freeze_for(session, 1)
+    epoch.prepare_epoch(session, 1)
     train_mode(session.ddp)
     plan = session.train_stream.plan(1)
     batches = session.train_stream.train(plan)

@@ -22,7 +22,8 @@ from ray_cxr.storage import Folder
 from ray_cxr.torch_compat import timm
 from ray_cxr.train import loop
 from ray_cxr.train.fit import fit
-from ray_cxr.train.optimizer import build_optimizer, learning_rate_scales, set_learning_rate
+from ray_cxr.train.optimizer import build_optimizer, learning_rate_scales
+from ray_cxr.train.schedule import build_schedule
 from ray_cxr.train.session import Session
 from ray_cxr.train.settings import TrainSettings
 
@@ -50,9 +51,9 @@ def test_without_decay_by_layers_all_learn_alike() -> None:
 def test_learning_rate_falls_by_the_same_factor_with_each_stage_from_the_classifier() -> None:
     """Five stages by hand: 0.5^5 at the stem, 0.5 at the last, 1 at the classifier."""
     model = _model("test_resnet")
-    train = TrainSettings(learning_rate=0.01, layer_decay=0.5)
+    train = TrainSettings(learning_rate=0.02, layer_decay=0.5)
     optimizer = build_optimizer(model, ModelSettings(), train)
-    set_learning_rate(optimizer, 0.02)
+    build_schedule(optimizer, TrainSettings(learning_rate=0.02, warmup_epochs=0), 1).step_update(0)
     rates = _by_name(model, optimizer, "lr")
     expected = {
         "conv1": 0.03125,
@@ -154,7 +155,7 @@ def undisturbed(nih_job: Callable[..., Job], nih_dataset: str) -> tuple[Job, lis
     job = nih_job(f"dataset={nih_dataset}", *UNFREEZING)
     events: list[dict[str, Any]] = []
     fit(job, to_yaml(job), events.append)
-    return job, [e["text"] for e in events if e["kind"] == "note"]
+    return job, [e["text"] for e in events if e["kind"] == "note" and e["text"].startswith("epoch")]
 
 
 def test_each_thaw_is_told_and_stands_in_the_history(undisturbed: tuple[Job, list[str]]) -> None:

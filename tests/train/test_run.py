@@ -17,7 +17,7 @@ from ray_cxr.errors import RefusedError
 from ray_cxr.job import Job
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
-from ray_cxr.train.checkpoint import TrainState, save_checkpoint
+from ray_cxr.train.checkpoint import TrainState, take_snapshot, write_snapshot
 from ray_cxr.train.run import (
     claim_run,
     environment,
@@ -52,7 +52,8 @@ def _claim(job: Job, dataset: Dataset | None = None) -> bool:
 def _checkpoint(out: Path, fingerprint: str = FINGERPRINT) -> None:
     network = nn.Linear(2, 1)
     state = TrainState(fingerprint, ["Mass", "Edema"], epoch=1, step=5)
-    save_checkpoint(Folder(out) / "checkpoints", network, torch.optim.AdamW(network.parameters()), state)
+    optimizer = torch.optim.AdamW(network.parameters())
+    write_snapshot(Folder(out) / "checkpoints", take_snapshot(network, optimizer, state))
 
 
 @pytest.fixture

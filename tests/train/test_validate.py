@@ -41,3 +41,22 @@ def test_the_epoch_that_is_asked_for_goes_to_best(
     assert weights.keys() == checkpoint.keys()
     assert all((weights[n] == checkpoint[n]).all() for n in weights)
     assert len(pd.read_parquet(out / "predictions-validation.parquet")) > 0
+
+
+def test_training_ends_when_patience_does_and_stays_ended(
+    nih_job: Callable[..., Job], nih_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Best after epoch 2; epochs 3 and 4 are no better, so epoch 5 does not come."""
+    figures, made_up = validate.metrics_by_finding, [0.5, 0.7, 0.6, 0.7, 0.9]
+
+    def invented(*arguments: Any) -> dict[str, Any]:
+        return figures(*arguments) | {"mean_auroc": made_up.pop(0)}
+
+    monkeypatch.setattr(validate, "metrics_by_finding", invented)
+    job = nih_job(f"dataset={nih_dataset}", "train.epochs=6", "train.patience=2")
+    for trained in ([1, 2, 3, 4], []):
+        events: list[dict[str, Any]] = []
+        fit(job, to_yaml(job), events.append)
+        assert [e["epoch"] for e in events if e["kind"] == "epoch"] == trained
+        assert events[-1]["text"] == "no better epoch in 2 after epoch 2: training ends"
+    assert json.loads((Path(job.out) / "metrics.json").read_text())["epoch"] == 2

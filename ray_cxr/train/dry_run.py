@@ -1,0 +1,115 @@
+"""A batch of noise before the first film is read: memory, shapes and speed are known in seconds, not after an hour.
+
+Changes nothing: no weight, no batch statistic, no optimizer state. Gives: a note with speed, time and memory.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ray_cxr.console import duration
+from ray_cxr.errors import InputError
+from ray_cxr.model.freeze import train_mode
+from ray_cxr.storage import in_bytes
+from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.train.epoch import forward
+from ray_cxr.train.session import Session
+
+
+def dry_run(s: Session, plan: EpochPlan) -> None:
+    """Tries the smallest and the largest micro-batch of this worker, and reports what the largest took.
+
+    Raises InputError where memory does not suffice, with the `train.accumulate` that fits, or where BatchNorm gets one film.
+    """
+    sizes = _micro_batches(s, plan, s.recipe.train.accumulate)
+    for films in sorted({*sizes, max(sizes)}):
+        try:
+            seconds = min(_try(s, films), _try(s, films))
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise _too_large(s, plan, films) from None
+    rate = max(sizes) * s.worker.world.size / seconds
+    epochs_left = s.recipe.train.epochs - s.state.epoch
+    text = (
+        f"dry run of {max(sizes)} films a worker: {rate:.0f} films/s and {in_bytes(_memory(s))} of memory; at that speed "
+        f"{duration(plan.films / rate)} an epoch, {duration(epochs_left * plan.films / rate)} in all, without validation"
+    )
+    s.worker.report({"kind": "note", "text": text})
+
+
+def _micro_batches(s: Session, plan: EpochPlan, accumulate: int) -> set[int]:
+    """Sizes of this worker's micro-batches; only the last steps of an epoch may be smaller than the first."""
+    steps = {0, max(plan.steps - 2, 0), plan.steps - 1}
+    shares = [len(plan.step_positions(step, s.worker.world)) for step in steps]
+    parts = [len(p) for share in shares for p in np.array_split(np.arange(share), accumulate)]
+    return {n for n in parts if n} or {1}
+
+
+def _try(s: Session, films: int) -> float:
+    """Seconds of a forward and backward pass. Without DDP: a worker whose memory does not suffice must not leave others waiting."""
+    model = s.ddp if s.worker.world.size == 1 else s.model
+    buffers = [b.clone() for b in s.model.buffers()]
+    px, device = s.recipe.stream.image_px, s.worker.device
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (films, px, px), dtype=torch.uint8, generator=generator).to(device)
+    targets = torch.zeros(films, len(s.findings), device=device)
+    train_mode(model)
+    started = time.perf_counter()
+    try:
+        loss: Tensor = s.loss(
+            forward(s, model, pixels), targets, torch.full((len(s.findings),), films, device=device)
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+    finally:
+        s.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(s.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for a GPU; the CPU's allocator has a sentence."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def _too_large(s: Session, plan: EpochPlan, films: int) -> InputError:
+    """The sentence, with the smallest `train.accumulate` (doubled each time) whose micro-batches fit."""
+    accumulate = s.recipe.train.accumulate
+    what = f"stream.batch_size: a micro-batch of {films} films of {s.recipe.stream.image_px} px does not fit into memory"
+    while films > 1:
+        accumulate *= 2
+        films = max(_micro_batches(s, plan, accumulate))
+        try:
+            _try(s, films)
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            continue
+        except InputError:  # BatchNorm and a single film
+            break
+        return InputError(
+            f"{what}; use train.accumulate={accumulate} (micro-batches of {films}, the same gradient)."
+        )
+    return InputError(
+        f"{what}, nor does any smaller one; use a smaller stream.image_px or another model.backbone."
+    )
+
+
+def _memory(s: Session) -> int:
+    """Bytes at the peak so far, with the optimizer's two moments, which come with the first step."""
+    trained = sum(p.numel() * p.element_size() for p in s.model.parameters() if p.requires_grad)
+    moments = 0 if s.optimizer.state else 2 * trained
+    if s.worker.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(s.worker.device) + moments
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + moments

@@ -1,0 +1,243 @@
+"""Going on in the middle of an epoch: no step lost, none twice, and the run ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from torch.nn.functional import dropout
+
+from ray_cxr.config import to_yaml
+from ray_cxr.errors import RefusedError
+from ray_cxr.job import Job
+from ray_cxr.shards.dataset import open_dataset
+from ray_cxr.shards.prepare import prepare
+from ray_cxr.storage import Folder
+from ray_cxr.stream.collate import Batch
+from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.stream.stream import Stream
+from ray_cxr.train import epoch
+from ray_cxr.train.checkpoint import newest_state
+from ray_cxr.train.fit import fit
+from ray_cxr.train.session import Session
+
+EVERY = 3
+SETTINGS = ("train.epochs=3", f"train.checkpoint_every_steps={EVERY}", "train.ema_decay=0.9")
+FILES = ("best/model.safetensors", "predictions-validation.parquet", "metrics.json")
+
+Trained = list[tuple[int, int, list[int]]]
+"""Epoch, step and index rows, in the order of training."""
+
+
+class StoppedError(Exception):
+    """In the place of a kill."""
+
+
+def _run(job: Job, stop_at: tuple[int, int] | None = None) -> tuple[Trained, list[dict[str, Any]]]:
+    """Trains here, up to before a step of an epoch where one is given."""
+    trained, events, whole, forward = Trained(), [], epoch.train_step, epoch.forward
+
+    def recorded(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float:
+        if (plan.epoch, step) == stop_at:
+            raise StoppedError
+        trained.append((plan.epoch, step, batch.rows.tolist()))
+        return whole(s, plan, step, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(epoch, "train_step", recorded)
+        # None of timm's networks draws unless it is told to; with this every step does.
+        patch.setattr(
+            epoch, "forward", lambda s, model, films: forward(s, model, dropout(films.float(), 0.1))
+        )
+        if stop_at is None:
+            fit(job, to_yaml(job), events.append)
+        else:
+            with pytest.raises(StoppedError):
+                fit(job, to_yaml(job), events.append)
+    return trained, events
+
+
+def _history(out: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (Path(out) / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_s")} for line in lines]
+
+
+def _planned(job: Job) -> Trained:
+    stream = Stream.open(open_dataset(job.dataset, ("train",)), "train", job.stream, seed=job.seed)
+    plans = [stream.plan(e) for e in range(1, job.train.epochs + 1)]
+    return [
+        (plan.epoch, step, stream.layout.rows[plan.step_positions(step)].tolist())
+        for plan in plans
+        for step in range(plan.steps)
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(nih_job: Callable[..., Job], nih_dataset: str) -> Job:
+    job = nih_job(f"dataset={nih_dataset}", *SETTINGS)
+    trained, _ = _run(job)
+    assert trained == _planned(job)
+    return job
+
+
+@pytest.mark.parametrize("step", [EVERY, 2 * EVERY + 1])
+def test_stopped_inside_an_epoch_and_gone_on_ends_as_undisturbed(
+    undisturbed: Job, nih_job: Callable[..., Job], step: int
+) -> None:
+    job = nih_job(f"dataset={undisturbed.dataset}", *SETTINGS)
+    before, _ = _run(job, stop_at=(2, step))
+    after, _ = _run(job)
+    state = step - step % EVERY
+    kept = before[: len(before) - (step - state)]
+    assert kept[-1][:2] == (2, state - 1) and after[0][:2] == (2, state)
+    assert kept + after == _planned(job), "a step lost, or trained twice"
+    assert _history(job.out) == _history(undisturbed.out)
+    for name in FILES:
+        assert (Path(job.out) / name).read_bytes() == (Path(undisturbed.out) / name).read_bytes()
+
+
+def test_sums_of_an_epoch_survive(undisturbed: Job, nih_job: Callable[..., Job]) -> None:
+    job = nih_job(f"dataset={undisturbed.dataset}", *SETTINGS)
+    _run(job, stop_at=(1, EVERY))
+    state = newest_state(Folder(job.out) / "checkpoints")
+    assert state is not None and (state.epoch, state.step, state.so_far.steps) == (0, EVERY, EVERY)
+    _, events = _run(job)
+    losses = [e["loss"] for e in events if e["kind"] == "step" and e["epoch"] == 1]
+    line = next(e for e in events if e["kind"] == "epoch")
+    total = line["train_loss"] * (EVERY + len(losses))
+    assert total == pytest.approx(state.so_far.loss_sum + sum(losses))
+    assert line["seconds"]["train"] > state.so_far.train_s > 0
+    assert line["films"] == _history(undisturbed.out)[0]["films"]
+
+
+def test_only_the_newest_are_kept_and_another_interval_may_go_on(
+    undisturbed: Job, nih_job: Callable[..., Job]
+) -> None:
+    names = Folder(undisturbed.out + "/checkpoints").names()
+    assert len([n for n in names if n.endswith("-within")]) == 2
+    assert len([n for n in names if not n.endswith("-within")]) == 2
+    job = nih_job(
+        f"dataset={undisturbed.dataset}", f"out={undisturbed.out}", *SETTINGS, "train.checkpoint_every_steps=null"
+    )  # fmt: skip
+    assert _run(job)[0] == []
+
+
+def test_data_set_in_another_order_of_films_is_refused(
+    undisturbed: Job, nih_job: Callable[..., Job], silent: Any
+) -> None:
+    """The same films, labels and split in row groups of another size: the fingerprint cannot tell."""
+    job = nih_job("shards.rows_per_group=24", *SETTINGS)
+    prepare(job, silent)
+    fingerprints = [open_dataset(j.dataset, ()).fingerprint for j in (undisturbed, job)]
+    assert fingerprints[0] == fingerprints[1]
+    begun = nih_job(f"dataset={undisturbed.dataset}", *SETTINGS)
+    _run(begun, stop_at=(1, EVERY + 1))
+    moved = nih_job(f"dataset={job.dataset}", f"out={begun.out}", *SETTINGS)
+    with pytest.raises(RefusedError, match="dataset: .* epoch 1 would now take them in another order"):
+        _run(moved)
+    assert _run(begun)[0][0][:2] == (1, EVERY)
+
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from ray_cxr.config import read_settings, to_yaml
+from ray_cxr.job import Job
+from ray_cxr.train import ray_trainer
+from ray_cxr.train.fit import fit
+
+job, log = read_settings(Job, sys.argv[1]), sys.argv[2]
+
+def record():
+    from ray_cxr.train import epoch
+    whole = epoch.train_step
+    def recorded(s, plan, step, batch):
+        loss = whole(s, plan, step, batch)
+        with open(f"{log}-{s.worker.world.rank}", "a") as file:
+            file.write(json.dumps([plan.epoch, step, batch.rows.tolist()]) + chr(10))
+        return loss
+    epoch.train_step = recorded
+
+def worker_main(config):
+    from ray_cxr.train import ray_trainer
+    record()
+    ray_trainer._worker_main(config)
+
+if job.train.workers:
+    ray_trainer._worker_main = worker_main
+else:
+    record()
+fit(job, to_yaml(job), lambda event: None)
+"""
+
+
+def _start(job: Job, folder: Path, log: str) -> subprocess.Popen[bytes]:
+    (folder / "job.yaml").write_text(to_yaml(job))
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    command = [sys.executable, "-c", DRIVER, str(folder / "job.yaml"), str(folder / log)]
+    return subprocess.Popen(command, env=environment)
+
+
+def _recorded(folder: Path, log: str) -> dict[tuple[int, int], list[int]]:
+    """Rows by epoch and step, over all ranks; a rank's line that a kill cut off does not count."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for path in sorted(folder.glob(f"{log}-*")):
+        for line in path.read_text().splitlines():
+            number, step, rows = json.loads(line)
+            found.setdefault((number, step), []).extend(rows)
+    return found
+
+
+def _kill_in_epoch_2(job: Job, folder: Path) -> None:
+    """SIGKILL of the driver and of all below it, once a checkpoint lies inside epoch 2."""
+    process = _start(job, folder, "before")
+    checkpoints = Folder(job.out) / "checkpoints"
+    while True:
+        assert process.poll() is None, "it ended before it could be killed"
+        state = newest_state(checkpoints)
+        if state is not None and state.epoch == 1 and state.so_far.steps:
+            break
+        time.sleep(0.02)
+    below = psutil.Process(process.pid).children(recursive=True)
+    for one in [process, *below]:
+        one.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(below, timeout=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("workers", "then"), [(0, 0), (2, 2), (2, 0), (0, 2)])
+def test_killed_inside_epoch_2_and_started_again(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path, workers: int, then: int
+) -> None:
+    """With as many workers the figures agree to 1e-6, with others to the 1e-5 that holds between numbers of workers."""
+    settings = (f"dataset={nih_dataset}", *SETTINGS, "model.backbone=test_convnext")
+    straight = nih_job(*settings, f"train.workers={workers}")
+    assert _start(straight, tmp_path, "straight").wait(timeout=400) == 0
+    job = nih_job(*settings, f"train.workers={workers}")
+    _kill_in_epoch_2(job, tmp_path)
+    state = newest_state(Folder(job.out) / "checkpoints")
+    assert state is not None and state.epoch == 1 and state.so_far.steps
+    again = job.model_copy(update={"train": job.train.model_copy(update={"workers": then})})
+    assert _start(again, tmp_path, "after").wait(timeout=400) == 0
+
+    saved = (2, state.so_far.steps)
+    kept = {place: rows for place, rows in _recorded(tmp_path, "before").items() if place < saved}
+    after = _recorded(tmp_path, "after")
+    assert min(after) == saved
+    trained = sorted((*place, sorted(rows)) for place, rows in (kept | after).items())
+    assert len(kept) + len(after) == len(trained)
+    assert trained == sorted((e, g, sorted(rows)) for e, g, rows in _planned(job))
+    tolerance = 1e-6 if workers == then else 1e-5
+    for ours, theirs in zip(_history(job.out), _history(straight.out), strict=True):
+        assert ours["plan"] == theirs["plan"] and ours["films"] == theirs["films"]
+        for name in ("train_loss", "validation_loss", "mean_auroc"):
+            assert ours[name] == pytest.approx(theirs[name], rel=tolerance), name
