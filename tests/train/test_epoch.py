@@ -70,7 +70,7 @@ def _overflowing(backward: Callable[..., torch.Tensor]) -> Callable[..., torch.T
 
     def overflowing(s: Session, *rest: Any) -> torch.Tensor:
         loss = backward(s, *rest)
-        next(s.model.parameters()).grad.flatten()[0] = math.inf  # type: ignore[union-attr]
+        next(s.model.parameters()).grad[0] = math.inf  # type: ignore[index]
         return loss
 
     return overflowing
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_films(
 ) -> None:
     broken_steps |= {1}
     job = nih_job(f"dataset={nih_dataset}")
-    session = open_session(job, Worker())
+    session = open_session(nih_job(f"dataset={nih_dataset}"), Worker())
     rows = session.train_stream.layout.rows[session.train_stream.plan(1).step_positions(1)]
     session.close()
     with pytest.raises(RayCxrError) as caught:
