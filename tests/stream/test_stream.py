@@ -10,7 +10,6 @@ import pytest
 from ray_cxr.errors import InputError
 from ray_cxr.films.codec import decode
 from ray_cxr.shards.dataset import Dataset, open_dataset
-from ray_cxr.stream import collate
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import ALONE, World
@@ -83,7 +82,7 @@ def test_a_stream_from_a_step_on_gives_the_rest_and_decodes_nothing_before(
         decoded.append(film)
         return decode(film, codec)
 
-    monkeypatch.setattr(collate, "decode", counted)
+    monkeypatch.setattr("ray_cxr.stream.decode.decode", counted)
     rest = list(one.train(plan, first))
     assert len(rest) == plan.steps - first
     for a, b in zip(whole[first:], rest, strict=True):
@@ -96,7 +95,7 @@ def test_a_rank_that_the_last_step_leaves_without_films_reads_nothing(dataset: D
     last = [next(stream(dataset, World(r, 12)).train(plan, plan.steps - 1)) for r in range(12)]
     assert sum(len(b.rows) for b in last) == plan.films - (plan.steps - 1) * 24
     assert 0 in [len(b.rows) for b in last]
-    assert list(ray_tables(dataset.folder, stream(dataset).layout, [])) == [], "and asks no Ray for it"
+    assert list(ray_tables(dataset.folder, [])) == [], "and asks no Ray for it"
 
 
 def test_augmentation_changes_with_the_epoch_and_never_flips(dataset: Dataset) -> None:
