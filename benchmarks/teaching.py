@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
-import json
 import shutil
 import sys
 import time
@@ -179,19 +178,13 @@ def _train_and_score(job: Job, results: Folder, name: str) -> None:
 
 
 def read_results(folder: Path, works: list[Work]) -> dict[str, pd.DataFrame]:
-    """Variant → the out-of-fold predictions of its folds, with a column `fold`, and the seconds in `attrs`."""
+    """Variant → the out-of-fold predictions of its folds, with a column `fold`."""
     results: dict[str, list[pd.DataFrame]] = {}
-    seconds: dict[str, float] = {}
     for work in works:
         place = folder / "results" / work.name
         frame = pd.read_parquet(io.BytesIO(place.with_name(f"{work.name}.parquet").read_bytes()))
         results.setdefault(work.variant, []).append(frame.assign(fold=work.fold))
-        took = json.loads(place.with_name(f"{work.name}.json").read_text(encoding="utf-8"))["seconds"]
-        seconds[work.variant] = seconds.get(work.variant, 0.0) + took
-    tables = {variant: pd.concat(frames, ignore_index=True) for variant, frames in results.items()}
-    for variant, table in tables.items():
-        table.attrs["seconds"] = seconds[variant]
-    return tables
+    return {variant: pd.concat(frames, ignore_index=True) for variant, frames in results.items()}
 
 
 if __name__ == "__main__":

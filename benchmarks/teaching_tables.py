@@ -39,7 +39,7 @@ def render(results: dict[str, pd.DataFrame]) -> str:
     lines = [
         f"{len(reference)} films of {reference['patient_id'].nunique()} patients, {reference['fold'].nunique()} of 5 folds. "
         f"AUROC by pairs of films of the same fold, 95 % intervals from {DRAWS} draws of patients.",
-        "", "| | mean AUROC | difference to the first | minutes |", "|---|---|---|---|",
+        "", "| | mean AUROC | difference to the first |", "|---|---|---|",
     ]  # fmt: skip
     whole = [v for v in results if not v.startswith("only ")]
     shared = [f for f in findings if all(f"prob_{f}" in results[v] for v in whole)]
@@ -50,7 +50,6 @@ def render(results: dict[str, pd.DataFrame]) -> str:
                 TITLES[variant],
                 mean_auroc(_aligned(results[variant], reference), shared, draws),
                 base,
-                results[variant],
             )
         )
     single = [_single(v, results[v], reference, draws) for v in results if v.startswith("only ")]
@@ -64,14 +63,13 @@ def render(results: dict[str, pd.DataFrame]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(title: str, figure: Figure, base: Figure, table: pd.DataFrame) -> str:
-    minutes = f"{table.attrs['seconds'] / 60:.1f}"
+def _row(title: str, figure: Figure, base: Figure) -> str:
     difference = (
         ""
         if figure is base or title == TITLES[REFERENCE]
         else _with_interval(figure.value - base.value, figure.draws - base.draws, sign=True)
     )
-    return f"| {title} | {_with_interval(figure.value, figure.draws)} | {difference} | {minutes} |"
+    return f"| {title} | {_with_interval(figure.value, figure.draws)} | {difference} |"
 
 
 def _single(variant: str, table: pd.DataFrame, reference: pd.DataFrame, draws: Draws) -> str:
