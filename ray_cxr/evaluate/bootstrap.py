@@ -59,14 +59,18 @@ class Draws:
 def draw_patient_weights(patients: Sequence[Hashable], draws: int, seed: int) -> Draws:
     """Draws P patients of P with replacement, so many times: the patient of each film [N] → counts.
 
-    A function of patients, draws and seed alone. To draw films instead, give each film its own name.
+    A function of the set of patients, draws and seed alone, whatever the order of the films. To draw films instead, give
+    each film its own name.
     """
-    unit_of, names = pd.factorize(np.asarray(patients, object))
+    seen_as, names = pd.factorize(np.asarray(patients, object))
+    place = np.empty(len(names), np.int64)
+    place[sorted(range(len(names)), key=lambda n: str(names[n]))] = np.arange(len(names))
+    unit_of = place[seen_as]
     units, rng = len(names), np.random.Generator(np.random.PCG64(seed))
     counts = np.zeros((draws, units), np.uint16)
     for draw in range(draws):
         counts[draw] = np.bincount(rng.integers(0, units, units), minlength=units)
-    return Draws(counts, unit_of.astype(np.int64))
+    return Draws(counts, unit_of)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ray_cxr.evaluate.compare_protocol import Entry, protocol_differences
 from ray_cxr.evaluate.compare_result import NO_SPREAD, TOO_FEW, Comparison, Figure, Levels, Pair
 from ray_cxr.evaluate.delong import delong_difference
 from ray_cxr.evaluate.holm import holm
-from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.inputs import Scored, in_means
 from ray_cxr.evaluate.testable import FEWEST_PATIENTS, class_patients
 from ray_cxr.metrics import auroc, average_precision, mean_measurable
 
@@ -54,7 +54,8 @@ def compare(
     )
     of_all = [f for f in findings if own and all(o.areas[f].value is not None for o in own)]
     return Comparison(
-        list(entries), findings, [m.levels(tested) for m in measured], None if own is None else [o.levels(of_all) for o in own],
+        list(entries), findings, [m.levels(in_means(tested)) for m in measured],
+        None if own is None else [o.levels(in_means(of_all)) for o in own],
         _pairs(common, measured, tested), common, tested,
         {f: counts for f, counts in patients.items() if f not in tested and min(counts)},
         common[0].clustered, unequal, protocol_differences(entries), draws, seed,
@@ -146,7 +147,7 @@ def _pairs(common: Sequence[Scored], measured: Sequence[_Measured], tested: Sequ
         one, other = measured[first], measured[second]
         found += [_Paired(one, other, f).pair(first, second, common, enough=f in tested) for f in both]
         if tested:
-            means.append(_mean_pair(first, second, [_Paired(one, other, f) for f in tested]))
+            means.append(_mean_pair(first, second, [_Paired(one, other, f) for f in in_means(tested)]))
     return [*_adjusted(found), *_adjusted(means)]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_cxr.evaluate.compare_protocol import Entry
-from ray_cxr.evaluate.inputs import Scored
+from ray_cxr.evaluate.inputs import Scored, in_means
 from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 
 TOO_FEW = "too few"
@@ -108,9 +108,15 @@ class Comparison:
         return self.own if self.own is not None and not self.common_films else self.levels
 
     @property
+    def mean_over(self) -> list[str]:
+        """The findings that the mean is over: those with enough patients, without "No Finding"."""
+        return in_means(self.tested)
+
+    @property
     def mean_name(self) -> str:
-        """The mean, which leaves out findings with too few patients, as a row is called."""
-        return f"mean of {len(self.tested)} findings" if self.too_few else "mean"
+        """The mean, which leaves out some findings, as a row is called."""
+        over = self.mean_over
+        return "mean" if over == self.findings else f"mean of {len(over)} finding{'s' * (len(over) != 1)}"
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json` and `comparison.json`."""
@@ -126,7 +132,7 @@ class Comparison:
             "findings": self.findings,
             "pairs": [p.as_dict(self.names) for p in self.pairs],
             "common_films": self.common_films,
-            "mean_over": self.tested,
+            "mean_over": self.mean_over,
             "fewest_patients": FEWEST_PATIENTS,
             "too_few": {
                 f: {"positive_patients": positive, "negative_patients": negative}

@@ -49,17 +49,17 @@ def _pair_sentence(comparison: Comparison, pair: Pair) -> str:
         )
     better, worse = (pair.first, pair.second) if value >= 0 else (pair.second, pair.first)
     low, high = ends if value >= 0 else (-ends[1], -ends[0])
-    over = f" over {_tested_of(comparison)}" if comparison.too_few else ""
+    over = (
+        ""
+        if comparison.mean_over == comparison.findings
+        else f" over {len(comparison.mean_over)} of {len(comparison.findings)} findings"
+    )
     spread = f"{abs(value):.3f} (95 % interval {low:.3f} to {high:.3f}, {p_text(pair.p_holm)})".replace(
         "-", "−"
     )
     if pair.p_holm < SIGNIFICANT:
         return f"{names[better]} has the higher mean AUROC{over} than {names[worse]}, by {spread}."
     return f"{names[better]} and {names[worse]} are not shown to differ: the mean AUROC{over} differs by {spread}."
-
-
-def _tested_of(comparison: Comparison) -> str:
-    return f"{len(comparison.tested)} of {len(comparison.tested) + len(comparison.too_few)} findings"
 
 
 def few_sentences(comparison: Comparison) -> list[str]:

@@ -82,6 +82,14 @@ def test_draws_depend_on_the_seed_and_on_nothing_else() -> None:
     assert (first != draw_patient_weights(list("aabbc"), 50, seed=8).counts).any()
 
 
+def test_the_order_of_the_films_does_not_matter() -> None:
+    patients = ["b", "a", "c", "a", "d"]
+    other = [3, 4, 0, 2, 1]
+    first = draw_patient_weights(patients, 20, 1).weights(0, 20, np.arange(5))
+    second = draw_patient_weights([patients[n] for n in other], 20, 1).weights(0, 20, np.arange(5))
+    assert np.array_equal(first[:, other], second)
+
+
 def test_draws_over_blocks_are_those_of_one_draw_each() -> None:
     labels, scores, rng = sample(5, 80)
     draws = draw_patient_weights(rng.integers(0, 30, 80).tolist(), 75, seed=2)

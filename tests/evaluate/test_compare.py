@@ -79,6 +79,17 @@ def test_the_order_of_films_and_findings_does_not_matter() -> None:
     assert [p.auroc for p in straight.pairs] == [p.auroc for p in mixed.pairs]
 
 
+def test_no_finding_is_compared_but_is_in_no_mean() -> None:
+    entries = [
+        _with(_entry(n, x), findings=["Mass", "No Finding"]) for n, x in (("good", 2.0), ("poor", 1.0))
+    ]
+    found = compare(entries, draws=50)
+    assert [p.finding for p in found.pairs] == ["Mass", "No Finding", None]
+    assert found.pairs[2].auroc.value == pytest.approx(found.pairs[0].auroc.value)
+    assert found.levels[0].mean_auroc.value == found.levels[0].auroc["Mass"].value
+    assert (found.mean_name, found.as_dict()["mean_over"]) == ("mean of 1 finding", ["Mass"])
+
+
 def test_three_models_make_three_pairs_adjusted_together() -> None:
     found = compare([_entry("a", 2.0), _entry("b", 1.5), _entry("c", 1.0)], draws=100)
     of_findings = [p for p in found.pairs if p.finding]
