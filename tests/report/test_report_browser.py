@@ -231,3 +231,37 @@ def test_readers_beside_the_model(tmp_path: Path) -> None:
         "plot-readers-0": 5, "plot-reader-precision-0": 4, "plot-readers-1": 5, "plot-reader-precision-1": 4,
     }  # fmt: skip
     assert "mean of 3 readers" in drawings.legend["plot-readers-0"]
+
+
+_TABLES = (
+    "[...document.querySelectorAll('.scroll')].map(e => ({name: e.querySelector('caption').textContent, "
+    "wide: e.scrollWidth > e.clientWidth + 1, high: e.scrollHeight > e.clientHeight + 1, "
+    "stop: e.tabIndex, role: e.getAttribute('role'), label: e.getAttribute('aria-label')}))"
+)
+_HEADS = "[...document.querySelectorAll('#results thead th')].map(e => [e.textContent, Math.round(e.getBoundingClientRect().right)])"
+
+
+def test_tables_fit_or_scroll_by_keyboard(make_contents: MakeContents, tmp_path: Path) -> None:
+    """On a desk every table is whole but those of many columns; on a telephone the AUROC is still in sight."""
+    html = _probe(render_report(make_contents(pictures=True)), f"{{tables: {_TABLES}, heads: {_HEADS}}}")
+    desk = _open(html, tmp_path, "--window-size=1280,1600").noted()
+    telephone = _open(html, tmp_path, "--window-size=500,1600").noted()
+    assert {t["name"] for t in desk["tables"] if t["wide"]} == {
+        "AUROC by age band",
+        "Positive / negative labels by epoch",
+    }
+    for tables in (desk["tables"], telephone["tables"]):
+        for table in tables:
+            scrolls = table["wide"] or table["high"]
+            assert (table["stop"] == 0, table["role"]) == (scrolls, "region" if scrolls else None), table
+            assert table["label"] == (table["name"] if scrolls else None)
+    assert any(t["wide"] for t in telephone["tables"])
+    assert dict(telephone["heads"])["AUROC"] <= 400
+
+
+def test_the_table_of_differences_is_whole(tmp_path: Path) -> None:
+    entries = [Entry(name, _scored(["Pleural Thickening", "Mass"]), {}) for name in ("densenet", "resnet")]
+    html = _probe(render_comparison(compare(entries, draws=100)), _TABLES)
+    tables = _open(html, tmp_path, "--window-size=1280,1600").noted()
+    assert "Difference of AUROC: densenet − resnet" in {t["name"] for t in tables}
+    assert not [t["name"] for t in tables if t["wide"]]
