@@ -45,6 +45,7 @@ def compare(
     start("findings", (2 if apart else 1) * len(entries) * len(findings))
     patients = {f: class_patients(common[0].column(f)[0], common[0].units) for f in findings}
     tested = [f for f in findings if min(patients[f]) >= FEWEST_PATIENTS]
+    mean_over = [f for f in tested if f in in_means(findings)]
     drawn = draw_patient_weights(common[0].units.tolist(), draws, seed)
     measured = [_Measured.of(s, drawn, advance) for s in common]
     own = (
@@ -52,11 +53,10 @@ def compare(
         if apart
         else None
     )
-    of_all = [f for f in findings if own and all(o.areas[f].value is not None for o in own)]
+    of_all = [f for f in in_means(findings) if own and all(o.areas[f].value is not None for o in own)]
     return Comparison(
-        list(entries), findings, [m.levels(in_means(tested)) for m in measured],
-        None if own is None else [o.levels(in_means(of_all)) for o in own],
-        _pairs(common, measured, tested), common, tested,
+        list(entries), findings, [m.levels(mean_over) for m in measured], None if own is None else [o.levels(of_all) for o in own],
+        _pairs(common, measured, tested, mean_over), common, mean_over,
         {f: counts for f, counts in patients.items() if f not in tested and min(counts)},
         common[0].clustered, unequal, protocol_differences(entries), draws, seed,
     )  # fmt: skip
@@ -139,15 +139,17 @@ def _mean_draws(tables: Sequence[Floats]) -> Floats:
     return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
 
 
-def _pairs(common: Sequence[Scored], measured: Sequence[_Measured], tested: Sequence[str]) -> list[Pair]:
+def _pairs(
+    common: Sequence[Scored], measured: Sequence[_Measured], tested: Sequence[str], mean_over: Sequence[str]
+) -> list[Pair]:
     """Every two models on every finding, then on the mean; p-values of the findings are adjusted together."""
     both = list(measured[0].area_draws)
     found, means = [], []
     for first, second in combinations(range(len(common)), 2):
         one, other = measured[first], measured[second]
         found += [_Paired(one, other, f).pair(first, second, common, enough=f in tested) for f in both]
-        if tested:
-            means.append(_mean_pair(first, second, [_Paired(one, other, f) for f in in_means(tested)]))
+        if mean_over:
+            means.append(_mean_pair(first, second, [_Paired(one, other, f) for f in mean_over]))
     return [*_adjusted(found), *_adjusted(means)]
 
 

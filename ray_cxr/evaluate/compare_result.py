@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray_cxr.evaluate.compare_protocol import Entry
-from ray_cxr.evaluate.inputs import Scored, in_means
+from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 
 TOO_FEW = "too few"
@@ -77,8 +77,8 @@ class Comparison:
     pairs: list[Pair]
     common: list[Scored]
     """Each model's films that all have, in one order, with their common labels. Holds ids, which get nowhere."""
-    tested: list[str]
-    """The findings with enough patients among the common films; means are over these."""
+    mean_over: list[str]
+    """The findings that means are over: with enough patients among the common films, and without those that say "normal"."""
     too_few: dict[str, tuple[int, int]]
     """Finding with fewer → its positive and its negative patients."""
     clustered: bool
@@ -108,15 +108,9 @@ class Comparison:
         return self.own if self.own is not None and not self.common_films else self.levels
 
     @property
-    def mean_over(self) -> list[str]:
-        """The findings that the mean is over: those with enough patients, without "No Finding"."""
-        return in_means(self.tested)
-
-    @property
     def mean_name(self) -> str:
-        """The mean, which leaves out some findings, as a row is called."""
-        over = self.mean_over
-        return "mean" if over == self.findings else f"mean of {len(over)} finding{'s' * (len(over) != 1)}"
+        """The mean, which leaves out findings with too few patients, as a row is called."""
+        return f"mean of {len(self.mean_over)} findings" if self.too_few else "mean"
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json` and `comparison.json`."""

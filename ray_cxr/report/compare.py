@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from ray_cxr.evaluate.compare_result import NO_SPREAD, Comparison, Levels, Pair
+from ray_cxr.evaluate.inputs import in_means
 from ray_cxr.evaluate.testable import FEWEST_PATIENTS
 from ray_cxr.report.blocks import Block, Plot, Section, Table, Text
 from ray_cxr.report.compare_figures import SIGNIFICANT, forest_figure, overlay_figure
@@ -49,17 +50,18 @@ def _pair_sentence(comparison: Comparison, pair: Pair) -> str:
         )
     better, worse = (pair.first, pair.second) if value >= 0 else (pair.second, pair.first)
     low, high = ends if value >= 0 else (-ends[1], -ends[0])
-    over = (
-        ""
-        if comparison.mean_over == comparison.findings
-        else f" over {len(comparison.mean_over)} of {len(comparison.findings)} findings"
-    )
+    over = f" over {_tested_of(comparison)}" if comparison.too_few else ""
     spread = f"{abs(value):.3f} (95 % interval {low:.3f} to {high:.3f}, {p_text(pair.p_holm)})".replace(
         "-", "−"
     )
     if pair.p_holm < SIGNIFICANT:
         return f"{names[better]} has the higher mean AUROC{over} than {names[worse]}, by {spread}."
     return f"{names[better]} and {names[worse]} are not shown to differ: the mean AUROC{over} differs by {spread}."
+
+
+def _tested_of(comparison: Comparison) -> str:
+    few = [f for f in in_means(comparison.findings) if f in comparison.too_few]
+    return f"{len(comparison.mean_over)} of {len(comparison.mean_over) + len(few)} findings"
 
 
 def few_sentences(comparison: Comparison) -> list[str]:
