@@ -75,7 +75,7 @@ def test_the_job_file_says_why(shared_data: Path) -> None:
     text = Path("job.yaml").read_text()
     for comment in (
         "# Written by `ray-cxr init` for 60 films of", "#   ray-cxr prepare job.yaml", "# not read: report (text, 61 different)",
-        "- Mass    # 30 / 60 = 50.0%", "# left out: Hernia (no positive film)", "# few films: only the classifier",
+        "- Mass    # 30 / 60 = 50.0%", "# left out: Hernia (no positive film)", "# few films: the first half",
     ):  # fmt: skip
         assert comment in text
     assert "x7.png" not in text and "text, number" not in text
@@ -184,7 +184,8 @@ def test_advice_follows_the_number_of_films() -> None:
         advise(n, pretrained=True).freeze_depth
         for n in (FEW_FILMS - 1, 5_000, SOME_FILMS, MANY_FILMS, 1_000_000)
     ]
-    assert depths == ["head", 6, 0, 0, 0]
+    assert depths == [4, 6, 0, 0, 0]
+    assert [advise(n, pretrained=True).keep for n in (FEW_FILMS - 1, 5_000)] == ["last", "best"]
     assert "from scratch" in advise(1_000_000, pretrained=True).reason
     assert advise(5_000, pretrained=True).weights == "efficientnet-lite0"
     nothing = advise(5_000, pretrained=False)
