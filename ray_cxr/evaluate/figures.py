@@ -136,13 +136,15 @@ def _ends(ends: tuple[float, float] | None) -> list[float] | None:
 
 
 def _mean_interval(draws: Sequence[np.ndarray[Any, np.dtype[np.float64]]]) -> list[float] | None:
-    """Of the mean over findings in the same draws; a draw's mean is over the findings that it can measure."""
+    """Of the mean over findings in the same draws, those in which every one of them can be measured.
+
+    A draw without a rare finding would give the mean of others, which is another figure. None where that is half of the draws.
+    """
     if not draws:
         return None
-    table = np.stack(draws)
-    known = ~np.isnan(table)
-    sums = np.where(known, table, 0.0).sum(0)
-    return _ends(interval(np.divide(sums, known.sum(0), out=np.full(len(sums), np.nan), where=known.any(0))))
+    means = np.stack(draws).mean(0)
+    whole = means[~np.isnan(means)]
+    return _ends(interval(whole)) if 2 * len(whole) > len(means) else None
 
 
 def _intervals(found: Mapping[str, FindingFigures | None], test: Scored, choices: Choices) -> dict[str, Any]:

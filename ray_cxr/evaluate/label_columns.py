@@ -46,15 +46,18 @@ class LabelColumns:
 def labelled_findings(frame: pd.DataFrame, own_columns: bool) -> LabelColumns:
     """What a table may label: columns such as label_Mass, then (`own_columns`) such as Mass, then names listed in cells.
 
-    Of names that mean the same the first counts. A column that is no label at all does no harm until it is asked for.
+    Of names that mean the same the first counts; InputError where their cells contradict each other. A column that is no
+    label at all does no harm until it is asked for.
     """
     names = list(frame.columns)
     found: dict[str, str] = {}
-    taken: set[str] = set()
+    taken: dict[str, str] = {}
     for entry in [*named.label_columns(names), *(named.plain_columns(names) if own_columns else ())]:
-        if meaning(entry.finding) not in taken:
+        first = taken.setdefault(meaning(entry.finding), entry.column)
+        if first == entry.column:
             found[entry.finding] = entry.column
-            taken.add(meaning(entry.finding))
+        else:
+            _refuse_contradiction(frame, first, entry.column)
     listing = named.list_column(names)
     if listing is None or is_binary(frame[listing], uncertain_words=True):
         return LabelColumns(found, None, [])
@@ -64,6 +67,21 @@ def labelled_findings(frame: pd.DataFrame, own_columns: bool) -> LabelColumns:
     listed = {name for cell in cells.unique() for name in known.named_in(cell)}
     known.listed.extend(sorted(name for name in listed if meaning(name) not in taken))
     return known
+
+
+def _refuse_contradiction(frame: pd.DataFrame, first: str, second: str) -> None:
+    """InputError where two columns of one finding are labels both, and differ."""
+    if not all(is_binary(frame[c], uncertain_words=True) for c in (first, second)):
+        return
+    one, other = (
+        frame[c].map(lambda cell: label_value(cell, uncertain_words=True)).fillna(-1) for c in (first, second)
+    )
+    differ = int((one != other).sum())
+    if differ:
+        raise InputError(
+            f"labels: the columns {first!r} and {second!r} name one finding and differ in {count_text(differ, 'data row')}; "
+            "keep one of them."
+        )
 
 
 def labels_of(

@@ -74,6 +74,7 @@ def load_weights(
     if weights == "none":
         return None
     source = read_source(weights, backbone)
+    _refuse_not_finite(source, weights)
     network = model.network
     own, classifier = network.state_dict(), classifier_names(network)
     notes = _check_run(source, backbone, findings, weights)
@@ -101,6 +102,15 @@ def load_weights(
     _refuse_misfit(loaded, weights, backbone)
     network.load_state_dict(fitting, strict=False)
     return loaded
+
+
+def _refuse_not_finite(source: Source, weights: str) -> None:
+    broken = [n for n, t in source.tensors.items() if t.is_floating_point() and not t.isfinite().all()]
+    if broken:
+        raise InputError(
+            f"model.weights: {weights!r} holds numbers that are not finite, in {len(broken)} of {len(source.tensors)} tensors "
+            f"(first {broken[0]}); the file is damaged, or comes from a training that went astray: use another."
+        )
 
 
 def _check_run(source: Source, backbone: str, findings: Sequence[str], weights: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.figures import NOT_PROBABILITIES, Choices, measure, narrower_by
+from ray_cxr.evaluate.figures import NOT_PROBABILITIES, Choices, _mean_interval, measure, narrower_by
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.misses import MOST, worst_misses
 
@@ -62,6 +62,18 @@ def test_one_class_is_null_everywhere(metrics: dict[str, Any]) -> None:
     ):  # fmt: skip
         assert value["Hernia"] is None
         assert value["Mass"] is not None
+
+
+@pytest.mark.parametrize(("missing", "known"), [(0, True), (30, True), (50, False)])
+def test_the_mean_is_of_the_same_findings_in_every_draw(missing: int, known: bool) -> None:
+    common = np.linspace(0.70, 0.72, 100)
+    rare = np.where(np.arange(100) < missing, np.nan, 0.9)
+    ends = _mean_interval([common, rare])
+    if not known:
+        assert ends is None
+    else:
+        expected = np.quantile((common[missing:] + 0.9) / 2, [0.025, 0.975])
+        assert ends == pytest.approx(expected.tolist())
 
 
 def test_intervals_by_film_are_narrower_where_films_resemble_each_other(metrics: dict[str, Any]) -> None:

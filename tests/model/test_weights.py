@@ -187,6 +187,15 @@ def test_weights_of_another_model_are_refused_and_not_loaded_in_part(tmp_path: P
     _same(network, before)
 
 
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    tensors = _network().state_dict()
+    name = next(n for n, t in tensors.items() if t.ndim == 4)
+    save_file(tensors | {name: torch.full_like(tensors[name], float("nan"))}, path)
+    with pytest.raises(InputError, match=rf"not finite, in 1 of {len(tensors)} tensors \(first {name}\)"):
+        _load(_network(), str(path))
+
+
 def _damaged(kind: str, folder: Path) -> Path:
     path = folder / f"weights.{'safetensors' if kind.startswith('safetensors') else 'pth'}"
     tensors = _network().state_dict()
