@@ -5,8 +5,7 @@ from __future__ import annotations
 
 def usable_cores() -> int:
     """Cores by affinity mask (Slurm, taskset) and container limit (Kubernetes, Docker); `LOKY_MAX_CPU_COUNT` caps them."""
-    from joblib import (
-        cpu_count,  # what scikit-learn counts with; imported late, since commands that only talk need none
-    )
+    # What scikit-learn counts with. Imported late, since commands that only talk need none.
+    from joblib import cpu_count
 
     return int(cpu_count())

@@ -15,7 +15,7 @@ FEW_FILMS = 2_000
 SOME_FILMS = 50_000
 MANY_FILMS = 500_000
 _LAST_LAYERS = 6
-"""Of EfficientNet-Lite0's nine coarse groups: the last two stages of blocks and the head stay free."""
+"""Of EfficientNet-Lite0's eight stages: the last two stay free, and the classifier."""
 _HALF = 4
 """The stem and three of its seven stages of blocks."""
 

@@ -216,6 +216,14 @@ def percentiles(values: ArrayLike, level: float = LEVEL) -> tuple[float, float] 
     return float(low), float(high)
 
 
+def mean_of_draws(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """[D] mean over several figures' draws [D], of those that a draw can measure; NaN where it can measure none."""
+    table = np.stack(tables)
+    known = ~np.isnan(table)
+    sums, counts = np.where(known, table, 0).sum(axis=0), known.sum(axis=0)
+    return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
+
+
 def p_value(differences: ArrayLike) -> float | None:
     """Two-sided p of "the difference is 0" from its draws [D]: twice the smaller tail, counting the sample itself.
 

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.bootstrap import Draws, Floats, area_draws, draw_patient_weights, interval, p_value
+from ray_cxr.evaluate.bootstrap import (
+    Draws,
+    Floats,
+    area_draws,
+    draw_patient_weights,
+    interval,
+    mean_of_draws,
+    p_value,
+)
 from ray_cxr.evaluate.compare_protocol import Entry, protocol_differences
 from ray_cxr.evaluate.compare_result import NO_SPREAD, TOO_FEW, Comparison, Figure, Levels, Pair
 from ray_cxr.evaluate.delong import delong_difference
@@ -110,6 +118,7 @@ class _Measured:
         advance: Callable[[int], None],
         findings: Sequence[str] | None = None,
     ) -> _Measured:
+        """Measures a model's findings (default all) in the sample and in each draw."""
         made = cls({}, {}, {}, {})
         for finding in findings or scored.findings:
             truth, score = scored.column(finding)
@@ -127,16 +136,8 @@ class _Measured:
         mean = Figure(None)
         if mean_over:
             value = mean_measurable({f: self.areas[f].value for f in mean_over})
-            mean = Figure(value, interval(_mean_draws([self.area_draws[f] for f in mean_over])))
+            mean = Figure(value, interval(mean_of_draws([self.area_draws[f] for f in mean_over])))
         return Levels(self.areas, self.precisions, mean)
-
-
-def _mean_draws(tables: Sequence[Floats]) -> Floats:
-    """[D] mean over findings, of those that a draw can measure; NaN where it can measure none."""
-    table = np.stack(tables)
-    known = ~np.isnan(table)
-    sums, counts = np.where(known, table, 0).sum(axis=0), known.sum(axis=0)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
 
 
 def _pairs(
@@ -183,6 +184,7 @@ class _Paired:
         return area, precision
 
     def pair(self, first: int, second: int, common: Sequence[Scored], *, enough: bool) -> Pair:
+        """The two models' difference, with DeLong's p and an interval where there are enough patients."""
         area, precision = self.values()
         if not enough:
             return Pair(first, second, self.finding, Figure(area), Figure(precision), None, untested=TOO_FEW)
@@ -200,7 +202,10 @@ class _Paired:
 
 def _mean_pair(first: int, second: int, paired: Sequence[_Paired]) -> Pair:
     """The mean difference over findings; p from the draws, because the findings of a film are not independent."""
-    areas, precisions = _mean_draws([p.areas for p in paired]), _mean_draws([p.precisions for p in paired])
+    areas, precisions = (
+        mean_of_draws([p.areas for p in paired]),
+        mean_of_draws([p.precisions for p in paired]),
+    )
     area, precision = np.mean([p.values() for p in paired], axis=0).tolist()
     ends = interval(areas)
     return Pair(

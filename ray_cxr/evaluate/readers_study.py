@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels
-from ray_cxr.evaluate.bootstrap import Draws, Floats, interval
+from ray_cxr.evaluate.bootstrap import Draws, Floats, interval, mean_of_draws
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.testable import too_few
 
@@ -227,10 +227,7 @@ def _enough(readers: Sequence[Beside]) -> list[Beside]:
 
 def mean_draws(readers: Sequence[Beside]) -> Floats:
     """[D] the mean difference over the readers with enough films; a reader without a figure in a draw is not part of it."""
-    table = np.stack([r.draws for r in _enough(readers)])
-    known = ~np.isnan(table)
-    sums, counts = np.where(known, table, 0).sum(axis=0), known.sum(axis=0)
-    return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
+    return mean_of_draws([r.draws for r in _enough(readers)])
 
 
 def _mean_reader(readers: Sequence[Beside]) -> MeanReader | None:
