@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from ray_cxr.evaluate.bootstrap import area_draws, auroc_draws, draw_patient_weights
+from ray_cxr.bootstrap import area_draws, auroc_draws, draw_patient_weights
 from ray_cxr.evaluate.delong import delong
 from ray_cxr.evaluate.figures import Choices, measure
 from ray_cxr.evaluate.inputs import Scored

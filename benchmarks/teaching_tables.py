@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ray_cxr.evaluate.bootstrap import Draws, draw_patient_weights, interval, weighted_auroc
+from ray_cxr.bootstrap import Draws, draw_patient_weights, interval, weighted_auroc
 
 DRAWS = 2000
 REFERENCE = "reference"

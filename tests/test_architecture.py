@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ray_cxr"
 STAGES = [
     "labels", "films", "splits", "shards", "stream", "model", "loss", "train", "tune", "evaluate", "report",
 ]  # fmt: skip
-LEAVES = ["axes", "config", "console", "cores", "errors", "metrics", "ray_session", "storage", "torch_compat"]
+LEAVES = [
+    "axes",
+    "bootstrap",
+    "config",
+    "console",
+    "cores",
+    "errors",
+    "metrics",
+    "ray_session",
+    "storage",
+    "torch_compat",
+]
 TOP = ["job", "cli", "__main__"]
 RAY_IS_THE_POINT = {
     "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -26,10 +27,48 @@ def read_settings(cls: type[S], path: str | Path | None, overrides: Sequence[str
     raw = _read_yaml(Path(path)) if path is not None else {}
     for override in overrides:
         _apply(raw, override)
+    return validated(cls, raw)
+
+
+def validated(cls: type[S], raw: Mapping[str, Any]) -> S:
+    """Settings of what a YAML file could hold. Raises InputError with one sentence per problem."""
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
         raise InputError("\n".join(_sentences(cls, error))) from None
+
+
+def dotted(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names: `{"train": {"epochs": 3}}` → `{"train.epochs": 3}`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= dotted(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with some, given by dotted names, in place of theirs."""
+    changed = copy.deepcopy(dict(settings))
+    for name, value in changes.items():
+        node = changed
+        *above, last = name.split(".")
+        for part in above:
+            node = node.setdefault(part, {})
+        node[last] = copy.deepcopy(value)
+    return changed
+
+
+def setting_names(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted name of every setting below `cls` that is no group of settings."""
+    for name, field in cls.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            yield from setting_names(group, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def to_yaml(settings: BaseModel) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels
-from ray_cxr.evaluate.bootstrap import Draws, Floats, interval
+from ray_cxr.bootstrap import Draws, Floats, interval
 from ray_cxr.evaluate.consensus import Answers
 
 Figure = dict[str, Any]

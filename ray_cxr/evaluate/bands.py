@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ray_cxr.evaluate.bootstrap import Draws, Floats, percentiles
+from ray_cxr.bootstrap import Draws, Floats, percentiles
 
 GRID = np.linspace(0.0, 1.0, 101)
 """1 - specificity, and recall, at which a band is measured."""

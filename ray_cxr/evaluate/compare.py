@@ -14,8 +14,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_cxr.errors import InputError
-from ray_cxr.evaluate.bootstrap import (
+from ray_cxr.bootstrap import (
     Draws,
     Floats,
     area_draws,
@@ -24,6 +23,7 @@ from ray_cxr.evaluate.bootstrap import (
     mean_of_draws,
     p_value,
 )
+from ray_cxr.errors import InputError
 from ray_cxr.evaluate.compare_protocol import Entry, protocol_differences
 from ray_cxr.evaluate.compare_result import NO_SPREAD, TOO_FEW, Comparison, Figure, Levels, Pair
 from ray_cxr.evaluate.delong import delong_difference

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm, rankdata
 
-from ray_cxr.evaluate.bootstrap import LEVEL, Floats
+from ray_cxr.bootstrap import LEVEL, Floats
 from ray_cxr.evaluate.testable import ROUNDING
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from ray_cxr.axes import Labels, Scores
+from ray_cxr.bootstrap import LEVEL, draw_patient_weights, interval
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.bootstrap import LEVEL, draw_patient_weights, interval
 from ray_cxr.evaluate.finding import FindingFigures, OneFinding, Shared, Weighted
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.inputs import Scored

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ray_cxr.bootstrap import Draws, Floats, area_draws, auroc_draws, weighted_areas
 from ray_cxr.evaluate.bands import Band, curve_bands
-from ray_cxr.evaluate.bootstrap import Draws, Floats, area_draws, auroc_draws, weighted_areas
 from ray_cxr.evaluate.delong import delong
 from ray_cxr.evaluate.operating import Point, Rate, rates_at
 from ray_cxr.evaluate.reliability import Reliability, reliability

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ray_cxr.evaluate.bootstrap import Draws, Floats, interval
+from ray_cxr.bootstrap import Draws, Floats, interval
 
 YOUDEN = "youden"
 FIXED_SENSITIVITY = "fixed_sensitivity"

@@ -13,9 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate import columns as named
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.figures import Choices
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.joining import overlap

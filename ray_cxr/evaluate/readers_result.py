@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ray_cxr.axes import Labels, Scores
+from ray_cxr.bootstrap import Draws
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.agreement import agreement, self_agreement
-from ray_cxr.evaluate.bootstrap import Draws
 from ray_cxr.evaluate.consensus import Consensus, Rule, consensus, differences, votes_of
 from ray_cxr.evaluate.readers import Readings
 from ray_cxr.evaluate.readers_reference import left_out, readers_behind, references

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels
-from ray_cxr.evaluate.bootstrap import Draws, Floats, interval, mean_of_draws
+from ray_cxr.bootstrap import Draws, Floats, interval, mean_of_draws
 from ray_cxr.evaluate.holm import holm
 from ray_cxr.evaluate.testable import too_few
 

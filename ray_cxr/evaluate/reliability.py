@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ray_cxr.evaluate.bootstrap import Draws, Floats, interval
+from ray_cxr.bootstrap import Draws, Floats, interval
 
 WIDTH_BINS = 15
 """Bins of equal width of the expected calibration error, as Guo et al., ICML 2017."""

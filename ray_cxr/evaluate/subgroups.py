@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ray_cxr.evaluate.bootstrap import Draws, Floats, auroc_draws, interval, weighted_auroc
+from ray_cxr.bootstrap import Draws, Floats, auroc_draws, interval, weighted_auroc
 from ray_cxr.evaluate.testable import ROUNDING, too_few
 
 AGE_EDGES = (18, 40, 60, 80)

@@ -5,6 +5,7 @@ What is frozen lies before what is trained, so autograd keeps nothing of it and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -41,13 +42,20 @@ def frozen_names(network: nn.Module, depth: Depth, backbone: str, setting: str) 
     Raises InputError, in the name of `setting`, where the backbone has fewer stages; it lists them.
     """
     groups = stages(network)
-    if depth != "head" and depth > len(groups):
-        listed = ", ".join(f"{n}: {title}" for n, title in enumerate(stage_titles(network), 1))
-        raise InputError(
-            f"{setting}: got {depth}, but {backbone} has {len(groups)} stages ({listed}); "
-            f"use 0 to {len(groups)}, or head."
-        )
+    problem = depth_error(depth, stage_titles(network), backbone)
+    if problem is not None:
+        raise InputError(f"{setting}: {problem}")
     return {name for names in (groups if depth == "head" else groups[:depth]) for name in names}
+
+
+def depth_error(depth: Depth, titles: Sequence[str], backbone: str) -> str | None:
+    """Why a backbone whose stages have these titles cannot be frozen so deep, or None."""
+    if depth == "head" or depth <= len(titles):
+        return None
+    listed = ", ".join(f"{n}: {title}" for n, title in enumerate(titles, 1))
+    return (
+        f"got {depth}, but {backbone} has {len(titles)} stages ({listed}); use 0 to {len(titles)}, or head."
+    )
 
 
 def freeze(model: ChestModel, depth: Depth, backbone: str, setting: str = "model.freeze_depth") -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ray_cxr.axes import Labels
-from ray_cxr.evaluate.bootstrap import Floats
+from ray_cxr.bootstrap import Floats
 from ray_cxr.evaluate.readers_study import Beside, Estimate, FindingStudy
 from ray_cxr.report.blocks import Figure
 from ray_cxr.report.figures import (

@@ -45,10 +45,13 @@ class Augmentation:
 
 
 def draw_augmentation(
-    seed: int, epoch: int, rows: NDArray[np.int64], copies: NDArray[np.int64]
+    seed: int, epoch: int, rows: NDArray[np.int64], copies: NDArray[np.int64], strength: float = 1.0
 ) -> Augmentation:
-    """The parameters of films by (seed, epoch, row of the index, copy): the same on any worker."""
-    u = uniform(seed, epoch, rows, copies, 6) * 2 - 1
+    """The parameters of films by (seed, epoch, row of the index, copy): the same on any worker.
+
+    strength: factor on every range; 0 changes nothing.
+    """
+    u = (uniform(seed, epoch, rows, copies, 6) * 2 - 1) * strength
     return Augmentation(
         rotation_degrees=u[:, 0] * ROTATION_DEGREES,
         shift_x=u[:, 1] * SHIFT,

@@ -61,6 +61,7 @@ class Collate:
     threads: int
     augment_here: bool = True
     """False: batches hold stored films and the augmentation that the device applies."""
+    augmentation_strength: float = 1.0
 
     def batches(self, steps: Iterable[Sequence[memoryview]], work: RankWork) -> Iterator[Batch]:
         """A batch per step of `work` from the step's encoded films, decoded ahead in the background."""
@@ -99,7 +100,7 @@ class Collate:
         drawn = (
             None
             if self.augmentation_seed is None
-            else draw_augmentation(self.augmentation_seed, epoch, rows, copies)
+            else draw_augmentation(self.augmentation_seed, epoch, rows, copies, self.augmentation_strength)
         )
         pending = None if self.augment_here else drawn
         side = self.image_px if pending is None else self.decoder.stored_px

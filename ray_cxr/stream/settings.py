@@ -26,6 +26,8 @@ class StreamSettings(Settings):
     """Side in pixels of what the model sees; stored films are resampled to it."""
     augmentation: Literal["chest-xray", "none"] = "chest-xray"
     """`chest-xray`: small rotation, shift, zoom, brightness, contrast, drawn anew for every film and epoch."""
+    augmentation_strength: float = Field(default=1.0, ge=0, le=3)
+    """Factor on the ranges of all of these; 0 changes nothing."""
     augment_on: Literal["auto", "cpu", "device"] = "auto"
     """Where films are augmented: `cpu` film by film, `device` batch by batch, `auto` on a GPU where there is one."""
     normalisation: Literal["imagenet", "dataset", "none"] = "imagenet"

@@ -55,6 +55,7 @@ class Stream:
     cache: NodeCache | None = None
     augment_on_device: bool = False
     window_films: int = WINDOW_FILMS
+    augmentation_strength: float = 1.0
     health: ReadHealth = field(default_factory=ReadHealth)
 
     @classmethod
@@ -77,6 +78,7 @@ class Stream:
             open_cache(dataset, split, layout, threads) if settings.cache == "node" else None,
             on_device,
             max(1, int(settings.shuffle_mib * 2**20 / dataset.manifest["film_bytes_mean"])),
+            settings.augmentation_strength,
         )  # fmt: skip
 
     def plan(self, epoch: int) -> EpochPlan:
@@ -110,6 +112,7 @@ class Stream:
             augmentation_seed,
             self.threads,
             augment_here=not self.augment_on_device,
+            augmentation_strength=self.augmentation_strength,
         )
         if self.cache is not None:
             return collate.cached_batches(self.cache.films, work)

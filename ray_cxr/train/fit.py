@@ -35,6 +35,13 @@ def check_recipe(recipe: Recipe) -> Dataset:
     """Finds now, in seconds, what would fail later in every worker. Raises InputError, RefusedError."""
     _refuse_memory_of_one_process(recipe)
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
+    findings = check_films(recipe, dataset)
+    build_classifier(recipe, dataset, findings)
+    return dataset
+
+
+def check_films(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """What of a recipe depends on the films and their labels; gives the model's findings. Raises InputError."""
     findings, _ = trained_findings(dataset, recipe)
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
     trained, resampling = training_films(dataset, findings, recipe.stream, recipe.seed)
@@ -45,8 +52,7 @@ def check_recipe(recipe: Recipe) -> Dataset:
             "split.validation: no finding has both positives and negatives among the validation films, so no epoch "
             "could be called the best; prepare the data set with a larger validation split."
         )
-    build_classifier(recipe, dataset, findings)
-    return dataset
+    return findings
 
 
 def _refuse_memory_of_one_process(recipe: Recipe) -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ray_cxr import __version__
 from ray_cxr.axes import Labels, Rows
+from ray_cxr.config import dotted
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.shards.dataset import Dataset
@@ -31,6 +32,7 @@ from ray_cxr.train.settings import Recipe
 MAY_DIFFER = {
     "out",
     "dataset",
+    "stream.cache",
     "train.workers",
     "train.gpu",
     "train.max_failures",
@@ -69,8 +71,8 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
 
 def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Dataset) -> None:
     stored = yaml.safe_load(run.read_bytes("config.yaml")) if run.exists("config.yaml") else {}
-    before = _flat({name: value for name, value in stored.items() if name in Recipe.model_fields})
-    now = _flat(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
+    before = dotted({name: value for name, value in stored.items() if name in Recipe.model_fields})
+    now = dotted(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
     names = [n for n in now | before if n not in MAY_DIFFER and before.get(n) != now.get(n)]
     differences = [f"{n} was {before.get(n)!r}, now {now.get(n)!r}" for n in names]
     if fingerprint != dataset.fingerprint:
@@ -80,16 +82,6 @@ def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Da
             f"out: {run} holds a run of another job ({'; '.join(differences)}); "
             "give another out, or the settings that it was started with."
         )
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def environment(world_size: int, device: torch.device, threads: int) -> dict[str, Any]:

@@ -108,6 +108,7 @@ def _history_line(
         "validation_loss": validation_loss,
         "mean_auroc": figures["mean_auroc"],
         "auroc": figures["auroc"],
+        "average_precision": figures["average_precision"],
         "best": better,
         "learning_rate": learning_rate(s.optimizer),
         "freeze_depth": s.depth,

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.bootstrap import draw_patient_weights
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_cxr.config import to_yaml
+from ray_cxr.config import dotted, overlaid, setting_names, to_yaml
 from ray_cxr.errors import InputError
 from ray_cxr.job import Job, load_job
 from ray_cxr.labels.settings import NihSource, PhantomSource
@@ -233,3 +233,21 @@ def test_one_source_may_be_reached_as_the_first_of_a_list(job, refusal) -> None:
 def test_a_group_of_settings_inside_a_source_is_checked_by_name(refusal) -> None:  # type: ignore[no-untyped-def]
     text = "source: {kind: csv, images: a, labels: b, columns: {imge: x}}"
     assert refusal(text) == "source.0.columns.imge: unknown setting; did you mean source.0.columns.image?"
+
+
+def test_dotted_names_and_back() -> None:
+    nested = {"seed": 3, "train": {"epochs": 2, "warmup_epochs": 1.0}}
+    assert dotted(nested) == {"seed": 3, "train.epochs": 2, "train.warmup_epochs": 1.0}
+    changed = overlaid(nested, {"train.epochs": 9, "model.backbone": "resnet18"})
+    assert changed == {
+        "seed": 3,
+        "train": {"epochs": 9, "warmup_epochs": 1.0},
+        "model": {"backbone": "resnet18"},
+    }
+    assert nested["train"] == {"epochs": 2, "warmup_epochs": 1.0}
+
+
+def test_names_of_settings_are_those_that_hold_a_value() -> None:
+    names = set(setting_names(Job))
+    assert {"seed", "train.epochs", "model.unfreeze", "stream.augmentation_strength"} <= names
+    assert not names & {"train", "model", "stream", "loss"}

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import fleiss_kappa
 
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.agreement import agreement, cohen_kappa, self_agreement
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
 
 VOTES = arrays(np.float32, (14, 4), elements=st.sampled_from([0.0, 1.0, np.nan]))
 DRAWS = draw_patient_weights(list(range(14)), 20, seed=0)

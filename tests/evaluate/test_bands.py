@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
+from ray_cxr.bootstrap import Draws, draw_patient_weights
 from ray_cxr.evaluate.bands import GRID, curve_bands
-from ray_cxr.evaluate.bootstrap import Draws, draw_patient_weights
 
 
 def sample(films: int = 300) -> tuple[np.ndarray, np.ndarray, np.random.Generator]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score
 
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.operating import (
     Point,
     choose_points,

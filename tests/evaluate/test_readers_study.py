@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from ray_cxr.bootstrap import Draws, draw_patient_weights
 from ray_cxr.errors import RefusedError
-from ray_cxr.evaluate.bootstrap import Draws, draw_patient_weights
 from ray_cxr.evaluate.consensus import Rule, consensus
 from ray_cxr.evaluate.readers_reference import left_out, readers_behind, references
 from ray_cxr.evaluate.readers_study import beside_readers, mean_draws, sensitivity_at, with_margin

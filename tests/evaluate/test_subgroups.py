@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.figures import Choices, measure
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.subgroups import MOST_GROUPS, age_bands, groupings, subgroup_figures

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.consensus import Rule
 from ray_cxr.evaluate.readers import Readings
 from ray_cxr.evaluate.readers_result import ReaderOptions, ReaderResult, make_consensus, study_readers

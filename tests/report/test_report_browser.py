@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ray_cxr.evaluate.bootstrap import draw_patient_weights
+from ray_cxr.bootstrap import draw_patient_weights
 from ray_cxr.evaluate.compare import compare
 from ray_cxr.evaluate.compare_protocol import Entry
 from ray_cxr.evaluate.inputs import Scored

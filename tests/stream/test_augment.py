@@ -62,6 +62,17 @@ def test_parameters_of_a_film_do_not_depend_on_the_batch_that_it_is_in() -> None
             assert getattr(alone, field.name)[0] == getattr(together, field.name)[i]
 
 
+def test_strength_scales_every_range() -> None:
+    rows, copies = np.arange(20), np.zeros(20, np.int64)
+    drawn, half, none = (draw_augmentation(0, 1, rows, copies, s) for s in (1.0, 0.5, 0.0))
+    for name in ("rotation_degrees", "shift_x", "shift_y", "brightness"):
+        np.testing.assert_allclose(getattr(half, name), getattr(drawn, name) / 2)
+    for name in ("zoom", "contrast"):
+        np.testing.assert_allclose(getattr(half, name) ** 2, getattr(drawn, name))
+    film = _dot(0.1, 0.2)
+    np.testing.assert_array_equal(augment(film, FILM_PX, none, 3), film)
+
+
 @pytest.mark.parametrize(
     "other",
     [_draw(20, seed=1), _draw(20, epoch=2), draw_augmentation(0, 1, np.arange(20), np.ones(20, np.int64)),

@@ -4,6 +4,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,14 @@ def test_augmentation_is_keyed_by_row_of_the_index_epoch_and_copy() -> None:
     for i, position in enumerate(positions):
         assert np.array_equal(pixels[i], augment(FILMS[position], PX, drawn, i))
     assert not np.array_equal(pixels[0], pixels[2])
+
+
+def test_augmentation_is_as_strong_as_asked_for() -> None:
+    work = RankWork([np.array([4, 9])], np.zeros(2, np.int64), [2], 6)
+    collate = replace(_collate(11), augmentation_strength=2.0)
+    (batch,) = collate.batches(_steps([4, 9], [2]), work)
+    drawn = draw_augmentation(11, 6, ROWS[[4, 9]], np.zeros(2, np.int64), 2.0)
+    assert np.array_equal(batch.pixels[1], augment(FILMS[9], PX, drawn, 1))
 
 
 def test_film_that_cannot_be_decoded_is_named_by_its_shard_and_row() -> None:

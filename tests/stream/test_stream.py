@@ -104,6 +104,16 @@ def test_augmentation_changes_with_the_epoch_and_never_flips(dataset: Dataset) -
     assert len(changed) > 0.99 * len(first)
 
 
+def test_augmentation_without_strength_changes_nothing(dataset: Dataset) -> None:
+    plain = StreamSettings(image_px=72, augmentation="none", batch_size=16)
+    weak = plain.model_copy(update={"augmentation": "chest-xray", "augmentation_strength": 0.0})
+    films = [
+        by_row(list(epoch(Stream.open(dataset, "train", settings, seed=3, threads=2), 1)))
+        for settings in (plain, weak)
+    ]
+    assert films[0] == films[1]
+
+
 def test_scoring_takes_every_film_once_unchanged(dataset: Dataset, nih_dataset: str) -> None:
     ranks = [list(stream(dataset, World(r, 3), split="validation").score()) for r in range(3)]
     rows = np.concatenate([b.rows for rank in ranks for b in rank])

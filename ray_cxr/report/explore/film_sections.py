@@ -230,9 +230,11 @@ def augmentation(found: Exploration, pixels: PixelFacts) -> Section:
         )
     shown = pixels.pictures[film.row]
     first = Picture(thumbnail(shown, STRIP_PX), "as stored", _spoken(found, film.row))
+    stream, seed = found.stream, found.material.seed
+    strip = augmented(shown, film.row, stream.image_px, seed, stream.augmentation_strength)
     drawn = [
         Picture(png, f"epoch {epoch}", f"The same film, changed as in epoch {epoch}")
-        for epoch, png in enumerate(augmented(shown, film.row, found.stream.image_px, found.material.seed), 1)
+        for epoch, png in enumerate(strip, 1)
     ]
     return Section("augmentation", "What training sees", [
         Text(

@@ -156,11 +156,13 @@ def enlarged_detail(pixels: Pixels) -> bytes:
     return encode(np.kron(sharpest, np.ones((SINGLE_PX // DETAIL_PX,) * 2, np.uint8)), "png")
 
 
-def augmented(pixels: Pixels, row: int, image_px: int, seed: int) -> list[bytes]:
+def augmented(pixels: Pixels, row: int, image_px: int, seed: int, strength: float) -> list[bytes]:
     """The film as training sees it in its first STRIP_EPOCHS epochs, as PNG: drawn by the same function."""
     rows, copies = np.array([row], np.int64), np.zeros(1, np.int64)
     return [
-        thumbnail(augment(pixels, image_px, draw_augmentation(seed, epoch, rows, copies), 0), STRIP_PX)
+        thumbnail(
+            augment(pixels, image_px, draw_augmentation(seed, epoch, rows, copies, strength), 0), STRIP_PX
+        )
         for epoch in range(1, STRIP_EPOCHS + 1)
     ]
 

@@ -102,8 +102,8 @@ def test_the_detail_is_the_part_with_most_contrast() -> None:
 
 def test_the_strip_is_what_training_would_see() -> None:
     film = RNG.integers(0, 256, (80, 80), dtype=np.uint8)
-    strip = [png(data) for data in augmented(film, row=17, image_px=64, seed=5)]
+    strip = [png(data) for data in augmented(film, row=17, image_px=64, seed=5, strength=2.0)]
     assert len(strip) == STRIP_EPOCHS
-    drawn = draw_augmentation(5, 2, np.array([17]), np.array([0]))
+    drawn = draw_augmentation(5, 2, np.array([17]), np.array([0]), 2.0)
     assert np.array_equal(strip[1], augment(film, 64, drawn, 0))
     assert not np.array_equal(strip[0], strip[1])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from ray_cxr.evaluate.bootstrap import (
+from ray_cxr.bootstrap import (
     Draws,
     area_draws,
     draw_patient_weights,

@@ -2,7 +2,8 @@
 
 Films of one patient resemble each other, so an interval that draws films is too narrow (Field and Welsh, "Bootstrapping
 clustered data", JRSS B 69, 2007). A draw is a count for each patient, and a figure of the draw is the figure weighted by
-these counts; the scores are sorted once, whatever the number of draws. Pure: no Ray, no files.
+these counts; the scores are sorted once, whatever the number of draws. Pure: no Ray, no files. A leaf: any stage
+may import it.
 
 Axes beside those of `axes`: D draws, P patients (or films, where patients are not known).
 """
