@@ -94,6 +94,18 @@ class EpochPlan:
         parts = [self.copies[k][step * b : (step + 1) * b] for k in rank_streams(len(self.streams), world)]
         return np.concatenate(parts)
 
+    def micro_batches(self, step: int, world: World, parts: int) -> list[Rows]:
+        """Which of a rank's films of a step come in each micro-batch, by their number in the rank's batch.
+
+        At most as many as there are films in the step. Each holds the same films over all ranks, whatever the world size,
+        and every rank has its share of each, to within one film (it may have none).
+        """
+        in_streams = [min(max(len(s) - step * self.per_stream, 0), self.per_stream) for s in self.streams]
+        served = rank_streams(len(self.streams), world)
+        before, here = sum(in_streams[: served.start]), sum(in_streams[k] for k in served)
+        number = min(parts, sum(in_streams))
+        return [np.flatnonzero(np.arange(before, before + here) % number == m) for m in range(number)]
+
 
 def plan_epoch(
     layout: Layout,

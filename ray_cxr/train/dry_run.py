@@ -9,7 +9,6 @@ import resource
 import sys
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from ray_cxr.console import duration
 from ray_cxr.errors import InputError
 from ray_cxr.model.freeze import train_mode
 from ray_cxr.storage import in_bytes
-from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.stream.plan import ALONE, EpochPlan
+from ray_cxr.train.batch_norm import each_alone
 from ray_cxr.train.epoch import forward
 from ray_cxr.train.session import Session
 
@@ -47,9 +47,14 @@ def dry_run(s: Session, plan: EpochPlan) -> None:
 def _micro_batches(s: Session, plan: EpochPlan, accumulate: int) -> set[int]:
     """Sizes of this worker's micro-batches; only the last steps of an epoch may be smaller than the first."""
     steps = {0, max(plan.steps - 2, 0), plan.steps - 1}
-    shares = [len(plan.step_positions(step, s.worker.world)) for step in steps]
-    parts = [len(p) for share in shares for p in np.array_split(np.arange(share), accumulate)]
-    return {n for n in parts if n} or {1}
+    here, together = (
+        {len(p) for step in steps for p in plan.micro_batches(step, world, accumulate) if len(p)} or {1}
+        for world in (s.worker.world, ALONE)
+    )
+    if not s.synced_norms:
+        return here
+    # A single film is too few for a norm only where no other worker has one.
+    return {1} if together == {1} else {max(*here, 2)} | (together & {1})
 
 
 def _try(s: Session, films: int) -> float:
@@ -63,9 +68,9 @@ def _try(s: Session, films: int) -> float:
     train_mode(model)
     started = time.perf_counter()
     try:
-        loss: Tensor = s.loss(
-            forward(s, model, pixels), targets, torch.full((len(s.findings),), films, device=device)
-        )
+        with each_alone(s.model):
+            logits = forward(s, model, pixels)
+        loss: Tensor = s.loss(logits, targets, torch.full((len(s.findings),), films, device=device))
         loss.backward()  # type: ignore[no-untyped-call]
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -22,6 +23,7 @@ from ray_cxr.model.freeze import freeze, train_mode
 from ray_cxr.stream.augment_device import on_device
 from ray_cxr.stream.collate import Batch
 from ray_cxr.stream.plan import EpochPlan
+from ray_cxr.train.batch_norm import nothing_counted
 from ray_cxr.train.checkpoint import EpochSoFar
 from ray_cxr.train.schedule import build_schedule
 from ray_cxr.train.session import Session
@@ -93,7 +95,8 @@ def train_step(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float | 
     labelled = torch.from_numpy((~np.isnan(s.labels[all_rows])).sum(0)).to(s.worker.device)
     buffers = _buffers_to_go_back_to(s)
     s.optimizer.zero_grad(set_to_none=True)
-    loss = backward(s, batch, labelled)
+    parts = plan.micro_batches(step, s.worker.world, s.recipe.train.accumulate)
+    loss = backward(s, batch, parts, labelled)
     s.scaler.unscale_(s.optimizer)
     trained = [p for p in s.model.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(trained, s.recipe.train.clip_norm or math.inf)
@@ -133,24 +136,28 @@ def _stop_or_skip(s: Session, plan: EpochPlan, step: int, rows: Rows, loss: floa
     s.worker.report({"kind": "note", "text": f"{where}; the step is skipped"})
 
 
-def backward(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
-    """Accumulates the gradient of a rank's films; gives its part of the step's loss.
+def backward(s: Session, batch: Batch, parts: Sequence[Rows], labelled: Tensor) -> Tensor:
+    """Accumulates the gradient of a rank's films over micro-batches; gives its part of the step's loss.
 
-    DDP averages over ranks where the loss is a sum over them, hence the factor world size.
+    DDP averages over ranks where the loss is a sum over them, hence the factor world size. Where a norm waits for all
+    ranks, they go through all micro-batches together, also those that they have no film of.
     """
-    if not len(batch.rows):
-        return _backward_without_films(s)
     total = torch.zeros((), device=s.worker.device)
-    parts = [p for p in np.array_split(np.arange(len(batch.rows)), s.recipe.train.accumulate) if len(p)]
+    if not s.synced_norms:
+        parts = [p for p in parts if len(p)] or parts[:1]
     for number, part in enumerate(parts):
-        pixels = on_device(batch.of(part), s.recipe.stream.image_px, s.worker.device)
-        targets = torch.from_numpy(s.labels[batch.rows[part]]).to(s.worker.device, non_blocking=True)
         last = number == len(parts) - 1
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
-            loss = s.loss(forward(s, s.ddp, pixels), targets, labelled)
-            s.scaler.scale(loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach()
+            total += _backward_part(s, batch.of(part), labelled) if len(part) else _backward_without_films(s)
     return total
+
+
+def _backward_part(s: Session, batch: Batch, labelled: Tensor) -> Tensor:
+    pixels = on_device(batch, s.recipe.stream.image_px, s.worker.device)
+    targets = torch.from_numpy(s.labels[batch.rows]).to(s.worker.device, non_blocking=True)
+    loss: Tensor = s.loss(forward(s, s.ddp, pixels), targets, labelled)
+    s.scaler.scale(loss * s.worker.world.size).backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def forward(s: Session, model: nn.Module, pixels: Tensor) -> Tensor:
@@ -178,10 +185,14 @@ def forward(s: Session, model: nn.Module, pixels: Tensor) -> Tensor:
 def _backward_without_films(s: Session) -> Tensor:
     """A rank that the last step leaves without films still takes part in the all-reduce, with a zero gradient.
 
-    In evaluation mode, so that the blank film leaves no trace in batch statistics.
+    The blank film leaves no trace in batch statistics: it comes in evaluation mode or, where norms wait for all ranks,
+    uncounted.
     """
-    s.ddp.eval()
-    blank = torch.zeros(1, s.recipe.stream.image_px, s.recipe.stream.image_px, dtype=torch.uint8)
-    (s.ddp(blank.to(s.worker.device)).sum() * 0.0).backward()
+    if not s.synced_norms:
+        s.ddp.eval()
+    px = s.recipe.stream.image_px
+    blank = torch.zeros(1, px, px, dtype=torch.uint8, device=s.worker.device)
+    with nothing_counted(s.model):
+        (forward(s, s.ddp, blank).sum() * 0.0).backward()  # type: ignore[no-untyped-call]
     train_mode(s.ddp)
     return torch.zeros((), device=s.worker.device)

@@ -20,6 +20,7 @@ from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
 from ray_cxr.stream.stream import training_films
+from ray_cxr.train.batch_norm import synchronise
 from ray_cxr.train.findings import trained_findings, training_loss
 from ray_cxr.train.loop import train
 from ray_cxr.train.progress import ProgressFollower
@@ -36,7 +37,9 @@ def check_recipe(recipe: Recipe) -> Dataset:
     _refuse_memory_of_one_process(recipe)
     dataset = open_dataset(recipe.dataset, ("train", "validation"))
     findings = check_films(recipe, dataset)
-    build_classifier(recipe, dataset, findings)
+    model, _ = build_classifier(recipe, dataset, findings)
+    if recipe.train.sync_batchnorm:
+        synchronise(model.network, recipe.model.backbone)
     return dataset
 
 

@@ -30,6 +30,13 @@ CPUS_PER_WORKER = 1.0
 _READS_AT_ONCE = 2
 
 
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to Python. Ray's handler ends with exit code 0, and outlives the training that it was made for."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
 def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None:
     """Runs the training to its end, starting it again after a worker's death. Paths must be absolute."""
     gpu = _wants_gpu(recipe)
@@ -56,7 +63,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None
 def _fit_once(recipe: Recipe, *, gpu: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
         # Ray Train insists on a place of its own; nothing of ours goes there.
-        TorchTrainer(
+        _Trainer(
             _worker_main,
             train_loop_config={
                 "recipe": recipe.model_dump(include=set(Recipe.model_fields)),

@@ -71,7 +71,9 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
 
 def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Dataset) -> None:
     stored = yaml.safe_load(run.read_bytes("config.yaml")) if run.exists("config.yaml") else {}
-    before = dotted({name: value for name, value in stored.items() if name in Recipe.model_fields})
+    # A setting that came with a later version was at its default before. Without a config.yaml nothing is known.
+    before = dotted(Recipe().model_dump(mode="json")) if stored else {}
+    before |= dotted({name: value for name, value in stored.items() if name in Recipe.model_fields})
     now = dotted(recipe.model_dump(mode="json", include=set(Recipe.model_fields)))
     names = [n for n in now | before if n not in MAY_DIFFER and before.get(n) != now.get(n)]
     differences = [f"{n} was {before.get(n)!r}, now {now.get(n)!r}" for n in names]

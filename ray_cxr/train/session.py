@@ -23,6 +23,7 @@ from ray_cxr.storage import Folder
 from ray_cxr.stream.stream import Stream
 from ray_cxr.torch_compat import timm
 from ray_cxr.train.average import build_average
+from ray_cxr.train.batch_norm import synchronise
 from ray_cxr.train.checkpoint import TrainState, load_checkpoint, take_snapshot
 from ray_cxr.train.findings import trained_findings, training_loss
 from ray_cxr.train.optimizer import build_optimizer
@@ -55,6 +56,8 @@ class Session:
     saver: Saver
     scaler: torch.amp.GradScaler
     """Scales the loss so that gradients of `fp16` do not vanish; does nothing for other precisions."""
+    synced_norms: bool = False
+    """Whether norms see the films of all workers, and so wait for them."""
     depth: Depth | None = None
     """The freeze depth in effect; None before the first epoch."""
 
@@ -86,6 +89,11 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     labels = dataset.labels(findings)
     model, loaded = build_classifier(recipe, dataset, findings)
     model.to(worker.device)
+    synced = (
+        recipe.train.sync_batchnorm
+        and worker.world.size > 1
+        and synchronise(model.network, recipe.model.backbone) > 0
+    )
     if wants_channels_last(recipe, worker.device):
         model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     notes = [dropped] if dropped else []
@@ -112,7 +120,7 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     return Session(
         recipe, worker, run, dataset, findings, labels, model, model, average, optimizer, loss.to(worker.device),
         train_stream, validation_stream, state or TrainState(dataset.fingerprint, findings), loaded,
-        Saver(run / "checkpoints"), scaler,
+        Saver(run / "checkpoints"), scaler, synced,
     )  # fmt: skip
 
 

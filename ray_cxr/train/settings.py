@@ -48,6 +48,9 @@ class TrainSettings(Settings):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Numbers of the forward and backward pass in training: `bf16` and `fp16` (on a GPU only, its loss scaled) halve its memory;
     weights and validation are fp32."""
+    sync_batchnorm: bool = False
+    """BatchNorm takes its statistics from the films of all workers, not of its own only: the same training on any number of
+    them, for two short waits per norm and step."""
     compile: bool = False
     """Compile the model with torch.compile before the first step: a minute or more, then faster steps on a GPU."""
     patience: int | None = Field(default=None, ge=1)

@@ -51,10 +51,12 @@ def gradient(
         labels=labels(),
         scaler=torch.amp.GradScaler("cpu", enabled=False),
         ddp=DistributedDataParallel(model, process_group=group) if world > 1 else model,
+        synced_norms=False,
         loss=build_loss(LossSettings(kind=kind), labels(), FINDINGS),
     )
     labelled = torch.from_numpy((~np.isnan(labels())).sum(0))
-    backward(session, Batch(pixels[rows], rows), labelled)
+    parts = np.array_split(np.arange(len(rows)), accumulate)
+    backward(session, Batch(pixels[rows], rows), parts, labelled)
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 

@@ -127,6 +127,27 @@ def test_every_rank_has_the_same_steps_and_reads_what_was_planned(
         assert set(np.cumsum([len(w) for w in work.windows]).tolist()) <= ends
 
 
+@given(plans_and_worlds(), st.integers(1, 9))
+def test_micro_batches_hold_the_same_films_for_every_world_and_are_dealt_out_evenly(
+    plan_and_world: tuple[EpochPlan, int], parts: int
+) -> None:
+    plan, workers = plan_and_world
+    for step in (0, plan.steps - 1):
+        whole = plan.step_positions(step)
+        alone = [whole[part] for part in plan.micro_batches(step, World(0, 1), parts)]
+        assert len(alone) == min(parts, len(whole)) and all(len(part) for part in alone)
+        assert np.array_equal(np.sort(np.concatenate(alone)), np.sort(whole))
+        together: list[list[int]] = [[] for _ in alone]
+        for rank in range(workers):
+            mine = plan.step_positions(step, World(rank, workers))
+            pieces = plan.micro_batches(step, World(rank, workers), parts)
+            sizes = [len(piece) for piece in pieces]
+            assert sum(sizes) == len(mine) and max(sizes) - min(sizes) <= 1
+            for films, piece in zip(together, pieces, strict=True):
+                films.extend(mine[piece].tolist())
+        assert together == [part.tolist() for part in alone]
+
+
 @given(plans_and_worlds())
 def test_shares_of_ranks_differ_by_at_most_one_streams_part(plan_and_world: tuple[EpochPlan, int]) -> None:
     plan, workers = plan_and_world

@@ -98,6 +98,8 @@ def test_run_may_be_moved(begun: Path, tmp_path_factory: pytest.TempPathFactory)
         ({"seed": 4}, "seed was 3, now 4"),
         ({"train": {"epochs": 5, "learning_rate": 1e-5}}, "train.epochs was 4, now 5"),
         ({"train": {"epochs": 4}}, "train.learning_rate was 1e-05, now 0.001"),
+        ({"train": {"epochs": 4, "learning_rate": 1e-5, "sync_batchnorm": True}},
+         "train.sync_batchnorm was False, now True"),
         ({"model": {"backbone": "resnet34"}}, "model.backbone was 'resnet18', now 'resnet34'"),
         ({"findings": ["Mass"]}, r"findings was None, now \['Mass'\]"),
         ({"loss": {"kind": "bce"}}, "loss.kind was 'weighted_bce', now 'bce'"),
@@ -111,6 +113,21 @@ def test_another_setting_is_refused_by_name(begun: Path, changes: dict[str, obje
         _claim(_job(begun, **changes))
     assert caught.value.exit_code == 3
     assert (begun / "config.yaml").read_bytes() == stored
+
+
+@pytest.mark.parametrize(("now", "goes_on"), [(False, True), (True, False)])
+def test_setting_that_an_older_version_did_not_know_was_at_its_default(
+    begun: Path, now: bool, goes_on: bool
+) -> None:
+    stored = yaml.safe_load((begun / "config.yaml").read_text())
+    del stored["train"]["sync_batchnorm"]
+    (begun / "config.yaml").write_text(yaml.safe_dump(stored))
+    job = _job(begun, train={"epochs": 4, "learning_rate": 1e-5, "sync_batchnorm": now})
+    if goes_on:
+        assert _claim(job) is True
+    else:
+        with pytest.raises(RefusedError, match=r"train\.sync_batchnorm was False, now True"):
+            _claim(job)
 
 
 def test_another_data_set_is_refused(begun: Path) -> None:
