@@ -30,7 +30,7 @@ CPUS_PER_WORKER = 1.0
 _READS_AT_ONCE = 2
 
 
-class _Trainer(TorchTrainer):
+class _Trainer(TorchTrainer):  # type: ignore[misc]
     """Leaves Ctrl-C to Python. Ray's handler ends with exit code 0, and outlives the training that it was made for."""
 
     def _register_sigint_handler(self, controller: Any) -> None:
