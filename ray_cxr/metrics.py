@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ray_cxr.axes import Labels
 
@@ -17,6 +16,9 @@ def auroc(labels: NDArray[np.float32], scores: NDArray[np.float64]) -> float | N
     known = ~np.isnan(labels)
     if len(np.unique(labels[known])) < 2:
         return None
+    # Imported late: scikit-learn takes two seconds, which the first step of a training should not wait for.
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels[known], scores[known]))
 
 
@@ -25,6 +27,8 @@ def average_precision(labels: NDArray[np.float32], scores: NDArray[np.float64]) 
     known = ~np.isnan(labels)
     if len(np.unique(labels[known])) < 2:
         return None
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(labels[known], scores[known]))
 
 

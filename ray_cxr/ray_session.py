@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psutil
@@ -27,6 +28,10 @@ _ENVIRONMENT = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+_ENVIRONMENT_HERE = {
+    # A process that watches for the machine being taken away, which one's own is not.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
 _LARGEST_STORE = 2 * 2**30
 
 
@@ -46,16 +51,37 @@ def ray_session(workers: int) -> Iterator[None]:
         stop_ray()
 
 
+@contextmanager
+def ray_starting(workers: int) -> Iterator[Callable[[], None]]:
+    """`ray_session` that starts in the background, for what can be done meanwhile; call what it gives before Ray is used.
+
+    Starting is mostly waiting for processes. workers = 0: there is nothing to start. What starting raises, the call raises.
+    """
+    if workers == 0:
+        yield lambda: None
+        return
+    session, one = ray_session(workers), ThreadPoolExecutor(1, thread_name_prefix="ray-start")
+    starting = one.submit(session.__enter__)
+    try:
+        yield starting.result
+    finally:
+        # Ray's processes get a signal when the thread that started them ends, so it stays until they are gone.
+        if starting.exception() is None:
+            one.submit(session.__exit__, None, None, None).result()
+        one.shutdown()
+
+
 def start_ray(cpus: int, store_bytes: int) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts Ray here with so many CPUs and so large an object store."""
-    for name, value in _ENVIRONMENT.items():
+    joined = bool(os.environ.get("RAY_ADDRESS"))
+    for name, value in (_ENVIRONMENT if joined else _ENVIRONMENT | _ENVIRONMENT_HERE).items():
         os.environ.setdefault(name, value)
     import ray
 
     # Ray writes its token file and session folders with the umask's rights, 0644 and 0755 by default.
     umask = os.umask(0o077)
     try:
-        if os.environ.get("RAY_ADDRESS"):
+        if joined:
             _join(os.environ["RAY_ADDRESS"])
         else:
             ray.init(

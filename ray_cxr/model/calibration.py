@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from ray_cxr.axes import Labels, Scores
@@ -86,6 +85,10 @@ def platt(
     Targets are (n₊ + 1) / (n₊ + 2) and 1 / (n₋ + 2) in place of 1 and 0, so that the fit is finite where the classes
     do not overlap. Source: Platt, Probabilistic outputs for support vector machines, 1999, eq. 7 and 8.
     """
+    from scipy.optimize import (
+        minimize,
+    )  # imported late: half a second, which the first step should not wait for
+
     weight = weight / weight.mean()
     positives, negatives = weight[present].sum(), weight[~present].sum()
     targets = np.where(present, (positives + 1) / (positives + 2), 1 / (negatives + 2))

@@ -47,6 +47,13 @@ def ray_tables(dataset: Folder, reads: Sequence[Read]) -> Iterator[pa.Table]:
         yield from _in_order(batches)
 
 
+def start_readers() -> None:
+    """Reads nothing, by a pipeline like that of `ray_tables`: Ray Data's actors and a process that reads are there after it."""
+    one = ray.data.from_items([0]).map_batches(lambda batch: batch, batch_size=None, num_cpus=READ_TASK_CPUS)
+    for _ in one.iter_batches(batch_size=None):
+        pass
+
+
 def _in_order(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
     last = 0
     for table in batches:

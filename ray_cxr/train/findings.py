@@ -38,6 +38,15 @@ def trained_findings(dataset: Dataset, recipe: Recipe) -> tuple[list[str], str]:
     )
 
 
+def check_judgeable(labels: Labels) -> None:
+    """Raises InputError unless the validation films' labels [N, F] hold both classes of some finding."""
+    if not any({0.0, 1.0} <= set(column.tolist()) for column in labels.T):
+        raise InputError(
+            "split.validation: no finding has both positives and negatives among the validation films, so no epoch "
+            "could be called the best; prepare the data set with a larger validation split."
+        )
+
+
 def training_loss(
     recipe: Recipe, labels: Labels, findings: Sequence[str], resampling: Resampling | None
 ) -> MultitaskLoss:

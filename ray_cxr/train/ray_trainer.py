@@ -7,6 +7,7 @@ controller's poll: rank 0 writes them itself, and a training that is started aga
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +21,7 @@ from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
-from ray_cxr.stream.ray_loader import READ_TASK_CPUS, ray_tables
-from ray_cxr.train.loop import train
+from ray_cxr.stream.ray_loader import READ_TASK_CPUS, ray_tables, start_readers
 from ray_cxr.train.progress import ProgressFile
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.worker import Worker
@@ -81,8 +81,13 @@ def _fit_once(recipe: Recipe, *, gpu: bool) -> None:
 
 
 def _worker_main(config: dict[str, Any]) -> None:
-    recipe = Recipe.model_validate(config["recipe"])
     context = ray.train.get_context()
+    if context.get_local_rank() == 0:
+        # Ray Data's processes start while this one imports timm, which takes as long.
+        threading.Thread(target=start_readers, daemon=True, name="start-readers").start()
+    from ray_cxr.train.loop import train
+
+    recipe = Recipe.model_validate(config["recipe"])
     world = World(context.get_world_rank(), context.get_world_size())
     report = ProgressFile(Folder(recipe.out)) if world.rank == 0 else (lambda event: None)
     device: torch.device = get_device()
