@@ -140,9 +140,10 @@ def load_checkpoint(
     """
     notes: list[str] = []
     for name in reversed(_names(folder)):
-        files = _read_whole(folder / name)
-        if files is None:
-            notes.append(f"checkpoint {name} is incomplete or damaged and is passed over")
+        try:
+            files = _read_whole(folder / name)
+        except _UnusableError as error:
+            notes.append(f"checkpoint {name} is {error} and is passed over")
             continue
         tensors = {file: load_tensors(data) for file, data in files.items() if file != _STATE}
         if not _fits(tensors, network, optimizer, average):
@@ -160,10 +161,17 @@ def load_checkpoint(
 def newest_state(folder: Folder) -> TrainState | None:
     """The state of the newest whole checkpoint, without its tensors."""
     for name in reversed(_names(folder)):
-        files = _read_whole(folder / name)
-        if files is not None:
-            return TrainState.from_json(files[_STATE])
+        try:
+            return TrainState.from_json(_read_whole(folder / name)[_STATE])
+        except _UnusableError:
+            continue
     return None
+
+
+def foreign_formats(folder: Folder) -> list[int]:
+    """Formats of checkpoints that other versions of ray_cxr have finished, ascending: whoever begins anew would remove them."""
+    found = {_marked_format(folder / name) for name in _names(folder)}
+    return sorted(number for number in found if number not in (None, FORMAT))
 
 
 def _names(folder: Folder) -> list[str]:
@@ -179,18 +187,34 @@ def _files(snapshot: Snapshot) -> Iterator[tuple[str, bytes]]:
     yield _STATE, snapshot.state
 
 
-def _read_whole(folder: Folder) -> dict[str, bytes] | None:
-    """The files of a checkpoint, or None unless all are there with the hashes of the marker."""
+class _UnusableError(Exception):
+    """What a checkpoint is that cannot be used, in words that follow "is"."""
+
+
+def _marked_format(folder: Folder) -> int | None:
+    """The format that the marker of a checkpoint states; None where there is no such marker."""
     try:
-        marker = folder.read_json(MARKER)
-        if marker["format"] != FORMAT:
-            return None
-        names = {_MODEL, _OPTIMIZER, _STATE} | set(marker["sha256"])
-        files = {name: folder.read_bytes(name) for name in names}
-        whole = all(_sha256(data) == marker["sha256"][name] for name, data in files.items())
+        number = folder.read_json(MARKER)["format"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged marker may hold anything
         return None
-    return files if whole else None
+    return number if type(number) is int else None
+
+
+def _read_whole(folder: Folder) -> dict[str, bytes]:
+    """The files of a checkpoint. Raises _UnusableError unless all are there with the hashes of the marker."""
+    number = _marked_format(folder)
+    if number not in (None, FORMAT):
+        raise _UnusableError(f"of another version of ray_cxr (format {number}, this one reads {FORMAT})")
+    try:
+        hashes = folder.read_json(MARKER)["sha256"]
+        names = {_MODEL, _OPTIMIZER, _STATE} | set(hashes)
+        files = {name: folder.read_bytes(name) for name in names}
+        whole = number == FORMAT and all(_sha256(data) == hashes[name] for name, data in files.items())
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise _UnusableError("incomplete or damaged")
+    return files
 
 
 def _fits(

@@ -26,7 +26,7 @@ from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
-from ray_cxr.train.checkpoint import newest_state
+from ray_cxr.train.checkpoint import FORMAT, foreign_formats, newest_state
 from ray_cxr.train.settings import Recipe
 
 MAY_DIFFER = {
@@ -65,6 +65,11 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
     state = newest_state(run / "checkpoints")
     if state is not None:
         _refuse_other_job(run, recipe, state.fingerprint, dataset)
+    elif formats := foreign_formats(run / "checkpoints"):
+        raise RefusedError(
+            f"out: {run} holds checkpoints of another version of ray_cxr (format {', '.join(map(str, formats))}, this one "
+            f"reads {FORMAT}), and training anew would remove them; go on with that version, or give another out."
+        )
     run.write_bytes("config.yaml", config_yaml.encode())
     return state is not None
 

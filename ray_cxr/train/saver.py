@@ -6,10 +6,12 @@ Writes: `checkpoints/`. Never through `ray.train.report`, which waits for the co
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from ray_cxr.storage import Folder
 from ray_cxr.train.checkpoint import Snapshot, write_snapshot
+
+PATIENCE_S = 5.0
 
 
 class Saver:
@@ -32,5 +34,10 @@ class Saver:
             writing.result()
 
     def close(self) -> None:
-        """Lets what is being written be written to its end, and ends the thread."""
-        self._thread.shutdown(wait=True)
+        """Gives what is being written some seconds to become whole: who ends a training by Ctrl-C waits for it.
+
+        A store that takes longer keeps the checkpoint before it, as after a kill.
+        """
+        if self._writing is not None:
+            wait([self._writing], timeout=PATIENCE_S)
+        self._thread.shutdown(wait=False)

@@ -14,6 +14,7 @@ from ray_cxr.train.checkpoint import (
     MARKER,
     EpochSoFar,
     TrainState,
+    foreign_formats,
     load_checkpoint,
     newest_state,
     take_snapshot,
@@ -267,7 +268,16 @@ def test_no_flipped_bit_of_the_marker_is_fatal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "null", "7", '{"format": 1}', '{"format": 1, "sha256": {}}', '{"format": 1, "sha256": []}']
+    "text",
+    [
+        "[]",
+        "null",
+        "7",
+        '{"format": 2}',
+        '{"format": 2, "sha256": {}}',
+        '{"format": 2, "sha256": []}',
+        '{"format": true}',
+    ],
 )
 def test_marker_that_vouches_for_nothing_does_not_count(tmp_path: Path, text: str) -> None:
     folder = Folder(tmp_path)
@@ -278,12 +288,20 @@ def test_marker_that_vouches_for_nothing_does_not_count(tmp_path: Path, text: st
     assert state is None and len(notes) == 1
 
 
-def test_checkpoint_of_another_format_is_passed_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [1, 999])
+def test_checkpoint_of_another_format_is_passed_over_by_its_own_sentence(tmp_path: Path, number: int) -> None:
     folder = Folder(tmp_path)
-    _saved(folder, 8)
+    _saved(folder, 4, 8)
+    assert foreign_formats(folder) == []
     name = f"step-00000008/{MARKER}"
-    folder.write_json(name, folder.read_json(name) | {"format": 999})
-    assert newest_state(folder) is None
+    folder.write_json(name, folder.read_json(name) | {"format": number})
+    network, optimizer = _network(1)
+    state, notes = load_checkpoint(folder, network, optimizer)
+    assert state == _state(4) == newest_state(folder)
+    assert notes == [
+        f"checkpoint step-00000008 is of another version of ray_cxr (format {number}, this one reads 2) and is passed over"
+    ]
+    assert foreign_formats(folder) == [number]
 
 
 def test_marker_is_written_last_and_taken_away_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

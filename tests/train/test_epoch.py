@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -65,6 +66,52 @@ def test_fp16_is_refused_on_the_cpu(nih_job: Callable[..., Job], nih_dataset: st
         fit(job, to_yaml(job), lambda event: None)
 
 
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_gradient_is_clipped_to_the_norm_that_is_asked_for(
+    nih_job: Callable[..., Job], nih_dataset: str, accumulate: int
+) -> None:
+    """All of it by one factor, whatever the micro-batches; a smaller one is left as it is."""
+
+    def gradient(clip: float | str) -> torch.Tensor:
+        """What the optimizer gets in the first step."""
+        job = nih_job(f"dataset={nih_dataset}", f"train.clip_norm={clip}", f"train.accumulate={accumulate}")
+        session, plan, batch = _begin(job)
+        got: list[torch.Tensor] = []
+        session.optimizer.register_step_pre_hook(
+            lambda *call: got.append(torch.cat([p.grad.flatten() for p in session.model.parameters()]))  # type: ignore[union-attr]
+        )
+        epoch.train_step(session, plan, 0, batch)
+        session.close()
+        return got[0]
+
+    free = gradient("null")
+    norm = float(free.norm())
+    assert norm > 0
+    assert torch.allclose(gradient(norm / 4), free / 4, rtol=1e-5)
+    assert torch.equal(gradient(norm * 4), free)
+
+
+def test_each_step_has_the_learning_rate_of_its_schedule(
+    nih_job: Callable[..., Job], nih_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of it in the second epoch; the classifier has twice the rest's; the history has that of an epoch's last step."""
+    rates, whole = [], epoch.train_step
+
+    def remembered(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float | None:
+        rates.append((plan.epoch, {group["lr"] for group in s.optimizer.param_groups}))
+        return whole(s, plan, step, batch)
+
+    monkeypatch.setattr(epoch, "train_step", remembered)
+    job = nih_job(
+        f"dataset={nih_dataset}", "train.schedule=step", "train.step_epochs=1", "train.step_factor=0.125",
+        "train.warmup_epochs=0", "train.learning_rate=0.0625", "train.head_learning_rate=0.125",
+    )  # fmt: skip
+    fit(job, to_yaml(job), lambda event: None)
+    assert len(rates) > 10
+    assert all(of == ({0.0625, 0.125} if number == 1 else {0.0078125, 0.015625}) for number, of in rates)
+    assert [line["learning_rate"] for line in _lines(job)] == [0.0625, 0.0078125]
+
+
 def _overflowing(backward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """The same loss, with a gradient that is too large for its numbers."""
 
@@ -123,6 +170,7 @@ def test_compiled_training_is_the_same_training(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
 def test_compiled_by_inductor(nih_job: Callable[..., Job], nih_dataset: str) -> None:
     losses = []
     for asked in (False, True):

@@ -1,16 +1,10 @@
 """Going on in the middle of an epoch: no step lost, none twice, and the run ends as if nothing had happened."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from torch.nn.functional import dropout
 
@@ -145,97 +139,35 @@ def test_data_set_in_another_order_of_films_is_refused(
     assert _run(begun)[0][0][:2] == (1, EVERY)
 
 
-DRIVER = """
-import json, sys
-from pathlib import Path
-from ray_cxr.config import read_settings, to_yaml
-from ray_cxr.job import Job
-from ray_cxr.train import ray_trainer
-from ray_cxr.train.fit import fit
-
-job, log = read_settings(Job, sys.argv[1]), sys.argv[2]
-
-def record():
-    from ray_cxr.train import epoch
-    whole = epoch.train_step
-    def recorded(s, plan, step, batch):
-        loss = whole(s, plan, step, batch)
-        with open(f"{log}-{s.worker.world.rank}", "a") as file:
-            file.write(json.dumps([plan.epoch, step, batch.rows.tolist()]) + chr(10))
-        return loss
-    epoch.train_step = recorded
-
-def worker_main(config):
-    from ray_cxr.train import ray_trainer
-    record()
-    ray_trainer._worker_main(config)
-
-if job.train.workers:
-    ray_trainer._worker_main = worker_main
-else:
-    record()
-fit(job, to_yaml(job), lambda event: None)
-"""
-
-
-def _start(job: Job, folder: Path, log: str) -> subprocess.Popen[bytes]:
-    (folder / "job.yaml").write_text(to_yaml(job))
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    command = [sys.executable, "-c", DRIVER, str(folder / "job.yaml"), str(folder / log)]
-    return subprocess.Popen(command, env=environment)
-
-
-def _recorded(folder: Path, log: str) -> dict[tuple[int, int], list[int]]:
-    """Rows by epoch and step, over all ranks; a rank's line that a kill cut off does not count."""
-    found: dict[tuple[int, int], list[int]] = {}
-    for path in sorted(folder.glob(f"{log}-*")):
-        for line in path.read_text().splitlines():
-            number, step, rows = json.loads(line)
-            found.setdefault((number, step), []).extend(rows)
-    return found
-
-
-def _kill_in_epoch_2(job: Job, folder: Path) -> None:
-    """SIGKILL of the driver and of all below it, once a checkpoint lies inside epoch 2."""
-    process = _start(job, folder, "before")
-    checkpoints = Folder(job.out) / "checkpoints"
-    while True:
-        assert process.poll() is None, "it ended before it could be killed"
-        state = newest_state(checkpoints)
-        if state is not None and state.epoch == 1 and state.so_far.steps:
-            break
-        time.sleep(0.02)
-    below = psutil.Process(process.pid).children(recursive=True)
-    for one in [process, *below]:
-        one.send_signal(signal.SIGKILL)
-    process.wait()
-    psutil.wait_procs(below, timeout=20)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("workers", "then"), [(0, 0), (2, 2), (2, 0), (0, 2)])
 def test_killed_inside_epoch_2_and_started_again(
-    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path, workers: int, then: int
+    nih_job: Callable[..., Job], nih_dataset: str, drive: Callable[..., Any], workers: int, then: int
 ) -> None:
-    """With as many workers the figures agree to 1e-6, with others to the 1e-5 that holds between numbers of workers."""
-    settings = (f"dataset={nih_dataset}", *SETTINGS, "model.backbone=test_convnext")
-    straight = nih_job(*settings, f"train.workers={workers}")
-    assert _start(straight, tmp_path, "straight").wait(timeout=400) == 0
-    job = nih_job(*settings, f"train.workers={workers}")
-    _kill_in_epoch_2(job, tmp_path)
+    """SIGKILL of all at once. With as many workers all is the same, with others to the 1e-5 that holds between their numbers."""
+    settings = (f"dataset={nih_dataset}", *SETTINGS)
+    straight, job = (nih_job(*settings, f"train.workers={workers}") for _ in range(2))
+    drive(straight).end()
+    before = drive(job)
+
+    def saved_in_epoch_2() -> bool:
+        state = newest_state(Folder(job.out) / "checkpoints")
+        return state is not None and state.epoch == 1 and state.so_far.steps > 0
+
+    before.until(saved_in_epoch_2)
+    before.kill(before.processes())
     state = newest_state(Folder(job.out) / "checkpoints")
     assert state is not None and state.epoch == 1 and state.so_far.steps
-    again = job.model_copy(update={"train": job.train.model_copy(update={"workers": then})})
-    assert _start(again, tmp_path, "after").wait(timeout=400) == 0
+    after = drive(job.model_copy(update={"train": job.train.model_copy(update={"workers": then})}))
+    after.end()
 
     saved = (2, state.so_far.steps)
-    kept = {place: rows for place, rows in _recorded(tmp_path, "before").items() if place < saved}
-    after = _recorded(tmp_path, "after")
-    assert min(after) == saved
-    trained = sorted((*place, sorted(rows)) for place, rows in (kept | after).items())
-    assert len(kept) + len(after) == len(trained)
-    assert trained == sorted((e, g, sorted(rows)) for e, g, rows in _planned(job))
+    kept = {place: rows for place, rows in before.trained().items() if place < saved}
+    assert min(after.trained()) == saved
+    assert not kept.keys() & after.trained().keys()
+    planned = {(e, g): sorted(rows) for e, g, rows in _planned(job)}
+    assert kept | after.trained() == planned, "a step lost, or with other films"
     tolerance = 1e-6 if workers == then else 1e-5
     for ours, theirs in zip(_history(job.out), _history(straight.out), strict=True):
         assert ours["plan"] == theirs["plan"] and ours["films"] == theirs["films"]

@@ -147,6 +147,14 @@ def test_run_without_a_whole_checkpoint_may_be_begun_by_another_job(tmp_path: Pa
     assert _claim(_job(tmp_path, seed=5)) is False
 
 
+def test_checkpoints_of_another_version_are_not_trained_over(begun: Path) -> None:
+    marker = begun / "checkpoints" / "step-00000005" / "complete.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"format": 1}))
+    sentence = r"out: .* holds checkpoints of another version of ray_cxr \(format 1, this one reads 2\)"
+    with pytest.raises(RefusedError, match=sentence):
+        _claim(_job(begun, train={"epochs": 4, "learning_rate": 1e-5}))
+
+
 def test_checkpoints_whose_job_is_unknown_are_not_gone_on_from(begun: Path) -> None:
     (begun / "config.yaml").unlink()
     with pytest.raises(RefusedError, match="holds a run of another job"):

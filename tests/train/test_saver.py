@@ -54,6 +54,17 @@ def test_closing_lets_what_is_being_written_become_whole(tmp_path: Path) -> None
     assert state is not None and state.step == 3
 
 
+def test_closing_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = threading.Event()
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(module, "write_snapshot", lambda folder, snapshot: free.wait(20))
+    saver = Saver(Folder(tmp_path))
+    saver.save(lambda: _snapshot(3))
+    saver.close()
+    assert not free.is_set(), "it came back only once all was written"
+    free.set()
+
+
 def test_a_full_disk_is_told_at_the_next_call_and_the_last_good_one_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
