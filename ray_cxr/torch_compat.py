@@ -24,7 +24,8 @@ def ensure_torchvision() -> bool:
             raise
     else:
         return bool(_kept)
-    for name in [m for m in sys.modules if m.split(".")[0] == "torchvision"]:
+    # A copy: another thread may import meanwhile, as Ray that starts in the background does.
+    for name in [m for m in list(sys.modules) if m.split(".")[0] == "torchvision"]:
         del sys.modules[name]
     library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):

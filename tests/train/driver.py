@@ -6,6 +6,7 @@ index rows to `LOG-<rank>` after a step, and rank 0 makes the file `LOG-at-<mome
 """
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -57,6 +58,8 @@ def worker_main(config):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
+    # What is started in the background of a shell without job control ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from ray_cxr.cli.main import main
     from ray_cxr.config import read_settings
     from ray_cxr.job import Job
