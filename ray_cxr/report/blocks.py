@@ -146,7 +146,7 @@ class Pictures:
     wide: bool = False
 
 
-Block: TypeAlias = Text | Facts | Table | Plot | Panels | Fold | HeatTable | Pictures
+Block: TypeAlias = Text | Facts | Table | Plot | Panels | Fold | HeatTable | Pictures | Code
 
 
 @dataclass(frozen=True)

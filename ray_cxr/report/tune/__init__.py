@@ -1,0 +1,1 @@
+"""What a search found: the page of a study, one HTML file."""
