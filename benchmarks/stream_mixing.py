@@ -63,7 +63,9 @@ def windows_of(mib: int) -> Order:
     """Ours: the films of each step, step after step."""
     group = np.arange(FILMS) // GROUP
     groups = [("", g) for g in range(int(group[-1]) + 1)]
-    layout = Layout(np.arange(FILMS), np.empty(FILMS, object), group, np.arange(FILMS) % GROUP, groups)
+    layout = Layout(
+        np.arange(FILMS), np.empty(FILMS, object), group, np.arange(FILMS) % GROUP, groups, np.bincount(group)
+    )
 
     def order(epoch: int) -> Rows:
         films = int(mib * 2**20 / FILM_BYTES)

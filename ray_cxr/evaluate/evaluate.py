@@ -73,7 +73,7 @@ def evaluate_run(
     config = read_config(run)
     run.check_writable()
     model, card = load_model(run / "best")
-    dataset = open_dataset(dataset_url or config["dataset"], ("test",))
+    dataset = open_dataset(dataset_url or config["dataset"], ("test",), config.get("fold"))
     if dataset.fingerprint != card.fingerprint:
         raise RefusedError(
             f"the data set {dataset.folder} is not the one that this model was trained on (another fingerprint), so "

@@ -17,6 +17,7 @@ import pandas as pd
 from ray_cxr.axes import Labels, Rows
 from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.settings import Codec
+from ray_cxr.shards.folds import check_fold, fold_index, fold_manifest, number_of_folds
 from ray_cxr.shards.manifest import fingerprint, manifest_hash, sha256
 from ray_cxr.splits.leak import check_leaks, leak_warning, refuse_leak
 from ray_cxr.storage import Folder
@@ -60,11 +61,26 @@ class Dataset:
         """[N, F] float32 of all films of the index."""
         return self.index[list(findings)].to_numpy(np.float32)
 
+    @property
+    def folds(self) -> int:
+        """Number of folds that patients were dealt into; 0 where the data set was prepared without."""
+        return number_of_folds(self.index)
 
-def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
-    """Opens a data set for work on `splits`. The shards of other splits are neither needed nor looked at.
+    def with_fold(self, fold: int) -> Dataset:
+        """The same films, where `validation` are those of this fold and `train` those of the others; test films stay.
 
-    Raises InputError (not a data set, changed or incomplete) and RefusedError (patients shared).
+        Its fingerprint is of this fold alone. Raises InputError (no such fold) and RefusedError (patients shared).
+        """
+        check_fold(self.index, fold, str(self.folder))
+        view = fold_index(self.index, fold)
+        return Dataset(self.folder, fold_manifest(self.manifest, view, fold), view)
+
+
+def open_dataset(url: str, splits: Sequence[str], fold: int | None = None) -> Dataset:
+    """Opens a data set for work on `splits`, as prepared or as a fold of it sees it.
+
+    The shards of other splits are neither needed nor looked at.
+    Raises InputError (not a data set, changed or incomplete, no such fold) and RefusedError (patients shared).
     """
     folder = Folder(url)
     if not folder.exists("manifest.json"):
@@ -97,6 +113,8 @@ def open_dataset(url: str, splits: Sequence[str]) -> Dataset:
             "of films were changed); prepare the data set again."
         )
     dataset = Dataset(folder, manifest, index)
+    if fold is not None:
+        dataset = dataset.with_fold(fold)
     for split in splits:
         _check_shards(dataset, split, url)
     return dataset
@@ -108,9 +126,10 @@ def _check_shards(dataset: Dataset, split: str, url: str) -> None:
         raise InputError(
             f"dataset: {url!r} has no films in its {split} split; prepare it with a larger split.{split}."
         )
-    named = dataset.index["shard"].iloc[rows].unique()
-    there = {f"shards/{split}/{name}" for name in (dataset.folder / f"shards/{split}").names()}
-    missing = sorted(set(named) - there)
+    # A fold is cut across the shards of training and validation.
+    named = set(dataset.index["shard"].iloc[rows])
+    folders = {str(path).rpartition("/")[0] for path in named}
+    missing = sorted(named - {f"{f}/{name}" for f in folders for name in (dataset.folder / f).names()})
     if missing:
         raise InputError(
             f"dataset: {url!r} lacks {missing[0]} ({len(missing)} shards are missing); prepare the data set again."

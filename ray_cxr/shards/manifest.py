@@ -32,6 +32,12 @@ def fingerprint(index: pd.DataFrame, findings: list[str], films: str) -> str:
     return _digest([films, *findings], sorted(rows))
 
 
+def fold_fingerprint(view: pd.DataFrame, dataset: str, fold: int) -> str:
+    """sha256 of a data set as a fold of it sees it; dataset: the fingerprint of the whole."""
+    rows = (f"{i}\t{s}" for i, s in zip(view["image_id"], view["split"], strict=True))
+    return _digest([dataset, f"fold={fold}"], sorted(rows))
+
+
 def manifest_hash(manifest: dict[str, Any]) -> str:
     """sha256 of a manifest without its own hash: whoever edits one by hand is noticed."""
     text = json.dumps({k: v for k, v in manifest.items() if k != "manifest_sha256"}, sort_keys=True)

@@ -17,7 +17,9 @@ class Layout:
 
     rows [N]: row numbers in the index. image_ids [N]: what the shard must hold there.
     group [N]: number of the row group that holds it, never falling.
-    row_in_group [N]. groups: (shard path, row group in it) by group number.
+    row_in_group [N]: where it lies among all films of its row group, which may hold films of other sets: folds are cut
+    across shards. groups: (shard path, row group in it) by group number. group_films [G]: how many films each of them
+    holds, whatever set they are in.
     """
 
     rows: Rows
@@ -25,6 +27,7 @@ class Layout:
     group: Rows
     row_in_group: Rows
     groups: list[tuple[str, int]]
+    group_films: Rows
 
     @property
     def films(self) -> int:
@@ -33,6 +36,7 @@ class Layout:
 
 def split_layout(index: pd.DataFrame, split: str) -> Layout:
     """The layout of a split, from `index.parquet`."""
+    beside = index.groupby(["shard", "row_group"], sort=False)["row"].transform("size").to_numpy(np.int64)
     place = index.loc[index["split"] == split, ["shard", "row_group", "row", "image_id"]]
     rows = place.index.to_numpy(np.int64)
     shards, number = np.unique(place["shard"].to_numpy(str), return_inverse=True)
@@ -42,4 +46,6 @@ def split_layout(index: pd.DataFrame, split: str) -> Layout:
     starts = np.flatnonzero(np.any(np.diff(pairs, axis=1, prepend=-1), axis=0))
     group = np.repeat(np.arange(len(starts)), np.diff([*starts, len(order)]))
     groups = [(str(shards[pairs[0, s]]), int(pairs[1, s])) for s in starts]
-    return Layout(rows[order], place["image_id"].to_numpy(object)[order], group, row[order], groups)
+    group_films = beside[np.flatnonzero(index["split"] == split)][order][starts]
+    image_ids = place["image_id"].to_numpy(object)[order]
+    return Layout(rows[order], image_ids, group, row[order], groups, group_films)

@@ -29,11 +29,15 @@ _COLUMNS = ["image_id", "film"]
 
 @dataclass(frozen=True)
 class ShardRead:
-    """Row groups of one shard that are read together, and how many films they hold."""
+    """Row groups of one shard that are read together, how many films they hold, and which of these are kept.
+
+    kept: ascending numbers among the films of these row groups; None: all.
+    """
 
     path: str
     row_groups: list[int]
     films: int
+    kept: Rows | None = None
 
 
 Read: TypeAlias = list[ShardRead]
@@ -61,16 +65,23 @@ def new_groups(layout: Layout, windows: Sequence[Rows]) -> list[Rows]:
 def read_of(layout: Layout, groups: Rows) -> Read:
     """What to read for these row groups (ascending)."""
     return [
-        ShardRead(path, [layout.groups[g][1] for g in of_shard], int(_sizes(layout, of_shard).sum()))
-        for path, of_shard in (
-            (path, np.array(list(numbers)))
-            for path, numbers in groupby(groups.tolist(), lambda g: layout.groups[g][0])
-        )
+        _shard_read(layout, path, np.array(list(numbers)))
+        for path, numbers in groupby(groups.tolist(), lambda g: layout.groups[g][0])
     ]
 
 
+def _shard_read(layout: Layout, path: str, groups: Rows) -> ShardRead:
+    films = layout.group_films[groups]
+    before = np.cumsum(films) - films
+    starts, ends = (np.searchsorted(layout.group, groups, side) for side in ("left", "right"))
+    kept = [first + layout.row_in_group[s:e] for first, s, e in zip(before, starts, ends, strict=True)]
+    numbers, total = np.concatenate(kept), int(films.sum())
+    row_groups = [layout.groups[g][1] for g in groups]
+    return ShardRead(path, row_groups, total, numbers if len(numbers) < total else None)
+
+
 def read_films(dataset: Folder, read: Read) -> pa.Table:
-    """Columns `image_id`, `film` (binary) of the row groups of a read, one after the other, and `retries`.
+    """Columns `image_id`, `film` (binary) of the films of a read, one after the other, and `retries`.
 
     `retries` says in the first row of each shard how often storage failed before it gave it, and is 0 elsewhere.
     Raises InputError where a shard is missing, damaged or shorter than the index says, or storage goes on failing.
@@ -82,7 +93,9 @@ def read_films(dataset: Folder, read: Read) -> pa.Table:
             raise InputError(
                 damaged(shard.path, f"{table.num_rows} films where the index says {shard.films}")
             )
-        counts = np.zeros(shard.films, np.int32)
+        if shard.kept is not None:
+            table = table.take(shard.kept)
+        counts = np.zeros(table.num_rows, np.int32)
         counts[0] = retries
         tables.append(table.append_column("retries", pa.array(counts)))
     return pa.concat_tables(tables)
@@ -100,6 +113,7 @@ def step_films(
     last_use = np.zeros(len(layout.groups), np.int64)
     for number, window in enumerate(work.windows):
         last_use[layout.group[window]] = number
+    row_in_kept = np.arange(layout.films) - np.searchsorted(layout.group, layout.group)
     source, kept = _Cut(tables, health), dict[int, pa.BinaryArray]()
     sizes = iter(work.step_sizes)
     for number, (window, read) in enumerate(zip(work.windows, reads, strict=True)):
@@ -109,7 +123,7 @@ def step_films(
         while taken < len(window):
             step = window[taken : taken + next(sizes)]
             taken += len(step)
-            yield [_bytes(kept[layout.group[p]], layout.row_in_group[p]) for p in step.tolist()]
+            yield [_bytes(kept[layout.group[p]], row_in_kept[p]) for p in step.tolist()]
         # What stays is copied, or a few films would hold the memory of the whole window.
         kept = {g: pa.concat_arrays([kept[g], kept[g][:0]]) for g in kept if last_use[g] > number}
     for _ in sizes:  # other ranks have films in these last steps, this one has none
@@ -162,7 +176,7 @@ class _Cut:
 
 
 def _sizes(layout: Layout, groups: Rows) -> Rows:
-    """Films in each of these row groups."""
+    """Films of the layout in each of these row groups."""
     return np.searchsorted(layout.group, groups, "right") - np.searchsorted(layout.group, groups, "left")
 
 

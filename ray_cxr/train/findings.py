@@ -38,13 +38,17 @@ def trained_findings(dataset: Dataset, recipe: Recipe) -> tuple[list[str], str]:
     )
 
 
-def check_judgeable(labels: Labels) -> None:
+def check_judgeable(labels: Labels, fold: int | None = None) -> None:
     """Raises InputError unless the validation films' labels [N, F] hold both classes of some finding."""
-    if not any({0.0, 1.0} <= set(column.tolist()) for column in labels.T):
-        raise InputError(
-            "split.validation: no finding has both positives and negatives among the validation films, so no epoch "
-            "could be called the best; prepare the data set with a larger validation split."
-        )
+    if any({0.0, 1.0} <= set(column.tolist()) for column in labels.T):
+        return
+    setting, films, remedy = "split.validation", "validation films", "a larger validation split"
+    if fold is not None:
+        setting, films, remedy = "fold", f"films of fold {fold}", "fewer split.folds"
+    raise InputError(
+        f"{setting}: no finding has both positives and negatives among the {films}, so no epoch could be called the "
+        f"best; prepare the data set with {remedy}."
+    )
 
 
 def training_loss(

@@ -38,7 +38,7 @@ def _open(recipe: Recipe) -> Dataset:
                 f"{name}: {place} exists in this process only, and workers are processes of their own; use "
                 "train.workers=0, or another place."
             )
-    return open_dataset(recipe.dataset, ("train", "validation"))
+    return open_dataset(recipe.dataset, ("train", "validation"), recipe.fold)
 
 
 def _check_training(recipe: Recipe, dataset: Dataset) -> None:
@@ -62,7 +62,7 @@ def check_films(recipe: Recipe, dataset: Dataset) -> list[str]:
     check_world_size(recipe.train.workers, recipe.stream.batch_size)
     trained, resampling = training_films(dataset, findings, recipe.stream, recipe.seed)
     training_loss(recipe, trained, findings, resampling)
-    check_judgeable(dataset.labels(findings)[dataset.rows("validation")])
+    check_judgeable(dataset.labels(findings)[dataset.rows("validation")], recipe.fold)
     return findings
 
 

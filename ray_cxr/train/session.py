@@ -84,7 +84,7 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     """Data set, model, loss and optimizer, restored where there is a checkpoint. Raises InputError, RefusedError."""
     torch.set_num_threads(worker.threads)
     refuse_precision(recipe, worker.device)
-    dataset = open_dataset(recipe.dataset, ("train", "validation"))
+    dataset = open_dataset(recipe.dataset, ("train", "validation"), recipe.fold)
     findings, dropped = trained_findings(dataset, recipe)
     labels = dataset.labels(findings)
     model, loaded = build_classifier(recipe, dataset, findings)

@@ -80,6 +80,8 @@ class Recipe(Settings):
     """Directory of the prepared data set: a local path or a URL."""
     findings: list[str] | None = Field(default=None, min_length=1)
     """Findings in the order of the model's outputs; null: all that the sources label."""
+    fold: int | None = Field(default=None, ge=0, lt=100)
+    """Train on all folds but this one, counted from 0, and validate on it; null: on the splits as they were prepared."""
     stream: StreamSettings = StreamSettings()
     """How films reach the model."""
     model: ModelSettings = ModelSettings()

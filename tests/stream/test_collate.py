@@ -33,6 +33,7 @@ def _layout() -> Layout:
     return Layout(
         rows=ROWS, image_ids=np.array([f"film-{n}" for n in range(40)], dtype=object), group=np.arange(40) // 20,
         row_in_group=np.arange(40) % 20, groups=[("shards/train/part-0.parquet", 0), ("shards/train/part-1.parquet", 0)],
+        group_films=np.array([20, 20]),
     )  # fmt: skip
 
 

@@ -37,7 +37,7 @@ def cases(draw: st.DrawFn) -> Case:
     layout = Layout(
         np.arange(films) * 2, np.array([f"film-{n}" for n in range(films)], object),
         np.repeat(np.arange(len(group_films)), group_films), np.concatenate([np.arange(n) for n in group_films]),
-        [("shards/train/part-0.parquet", g) for g in range(len(group_films))],
+        [("shards/train/part-0.parquet", g) for g in range(len(group_films))], np.array(group_films),
     )  # fmt: skip
     batch_size = draw(st.sampled_from([1, 4, 6, 17, 32, 100]))
     settings = StreamSettings(

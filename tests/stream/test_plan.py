@@ -36,6 +36,7 @@ def _layout(group_films: list[int]) -> Layout:
         group=np.repeat(np.arange(len(group_films)), group_films),
         row_in_group=np.concatenate([np.arange(n) for n in group_films]),
         groups=[(f"shards/train/part-{g // 8:05d}.parquet", g % 8) for g in range(len(group_films))],
+        group_films=np.array(group_films),
     )
 
 

@@ -87,6 +87,7 @@ def _layout(group_films: list[int]) -> Layout:
         group=np.repeat(np.arange(len(group_films)), group_films),
         row_in_group=np.concatenate([np.arange(n) for n in group_films]),
         groups=[(f"shards/train/part-{g // 3}.parquet", g % 3) for g in range(len(group_films))],
+        group_films=np.array(group_films),
     )
 
 
@@ -128,6 +129,24 @@ def test_reads_name_each_shard_once_with_its_row_groups_and_films() -> None:
     assert [(r.path, r.row_groups, r.films) for r in reads] == [
         ("shards/train/part-0.parquet", [0, 2], 10), ("shards/train/part-1.parquet", [0], 7),
     ]  # fmt: skip
+
+
+def test_reads_keep_the_films_of_the_layout_where_others_lie_between_them() -> None:
+    """Row groups of 4, 3 and 2 films; of the first only films 1 and 3 are of this set, of the last only film 0."""
+    layout = Layout(
+        rows=np.arange(6),
+        image_ids=np.array([f"film-{n}" for n in range(6)], dtype=object),
+        group=np.array([0, 0, 1, 1, 1, 2]),
+        row_in_group=np.array([1, 3, 0, 1, 2, 0]),
+        groups=[("shards/train/part-0.parquet", 0), ("shards/train/part-0.parquet", 2), ("shards/train/part-1.parquet", 0)],
+        group_films=np.array([4, 3, 2]),
+    )  # fmt: skip
+    first, second = read_of(layout, np.array([0, 1, 2]))
+    assert (first.films, second.films) == (7, 2)
+    assert first.kept is not None and first.kept.tolist() == [1, 3, 4, 5, 6]
+    assert second.kept is not None and second.kept.tolist() == [0]
+    (whole,) = read_of(layout, np.array([1]))
+    assert whole.kept is None
 
 
 def test_a_reader_that_gives_too_little_or_too_much_is_an_error() -> None:
