@@ -85,6 +85,8 @@ def start_ray(cpus: int, store_bytes: int) -> None:
             _join(os.environ["RAY_ADDRESS"])
         else:
             ray.init(
+                # Not one that somebody has started here by `ray start`: RAY_ADDRESS would name it.
+                address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
                 object_store_memory=store_bytes,
