@@ -66,7 +66,8 @@ def predict(
 def list_films(places: Sequence[str]) -> list[tuple[str, Path]]:
     """(image id, path) of the films: files as given, folders searched for PNG and JPEG. InputError if there are none.
 
-    The image id is the path below the folder given, or the file's name.
+    The image id is the path below the folder given, or the file's name. A file that is given twice, as by its name and
+    by its folder, comes once.
     """
     found: list[tuple[str, Path]] = []
     for place in places:
@@ -80,6 +81,7 @@ def list_films(places: Sequence[str]) -> list[tuple[str, Path]]:
             raise InputError(f"FILMS: {place!r} is neither a file nor a folder.")
     if not found:
         raise InputError(f"FILMS: no {', '.join(SUFFIXES)} file in {', '.join(map(repr, places))}.")
+    found = list({path.resolve(): (i, path) for i, path in reversed(found)}.values())[::-1]
     ids = [i for i, _ in found]
     if len(set(ids)) < len(ids):
         found = [(str(p), p) for _, p in found]
