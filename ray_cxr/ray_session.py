@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -31,8 +31,12 @@ _ENVIRONMENT = {
 _ENVIRONMENT_HERE = {
     # A process that watches for the machine being taken away, which one's own is not.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Where the first workers take longer to start, as on a busy machine or from a slow disk, Ray waits for them without end.
+    "RAY_worker_register_timeout_seconds": "600",
 }
 _LARGEST_STORE = 2 * 2**30
+_PATIENCE_S = 10.0
+_AGENTS_PATIENCE_S = 2.0
 
 
 @contextmanager
@@ -62,13 +66,19 @@ def ray_starting(workers: int) -> Iterator[Callable[[], None]]:
         return
     session, one = ray_session(workers), ThreadPoolExecutor(1, thread_name_prefix="ray-start")
     starting = one.submit(session.__enter__)
+    patience = None
     try:
         yield starting.result
+    except KeyboardInterrupt:
+        # Who wants to stop does not wait for ever for a start that hangs; its processes end with this one.
+        patience = _PATIENCE_S
+        raise
     finally:
+        begun = starting in wait([starting], timeout=patience).done
         # Ray's processes get a signal when the thread that started them ends, so it stays until they are gone.
-        if starting.exception() is None:
+        if begun and starting.exception() is None:
             one.submit(session.__exit__, None, None, None).result()
-        one.shutdown()
+        one.shutdown(wait=begun)
 
 
 def start_ray(cpus: int, store_bytes: int) -> None:
@@ -130,4 +140,19 @@ def stop_ray() -> None:
     """Ends what `start_ray` began."""
     import ray
 
+    begun = _raylets_children()
     ray.shutdown()
+    # Ray's agents try for more than a minute to tell that a raylet has ended which did not find the time to end them.
+    _, left = psutil.wait_procs(begun, timeout=_AGENTS_PATIENCE_S)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _raylets_children() -> list[psutil.Process]:
+    """Processes of the Ray that this one has started; none where it has joined a cluster."""
+    try:
+        raylets = [p for p in psutil.Process().children() if p.name() == "raylet"]
+        return [child for raylet in raylets for child in raylet.children(recursive=True)]
+    except psutil.NoSuchProcess:  # one that ends just now
+        return []

@@ -24,7 +24,10 @@ def _assert_clean(run: Any, seconds: float) -> None:
     assert run.left_after(QUICK_S) == []
 
 
-@pytest.mark.parametrize(("writing_s", "whole"), [(1.0, True), (60.0, False)])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("writing_s", "whole"), [(1.0, True), pytest.param(60.0, False, marks=pytest.mark.slow)]
+)
 def test_a_checkpoint_that_is_being_written_is_given_some_seconds(
     nih_job: Callable[..., Job], nih_dataset: str, drive: Callable[..., Any],
     assert_same_run: Callable[[Job, Job], None], writing_s: float, whole: bool,

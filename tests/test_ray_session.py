@@ -1,0 +1,84 @@
+"""Ray that starts in the background: what happens where it fails, hangs, or is interrupted. Without Ray itself."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from ray_cxr import ray_session as module
+from ray_cxr.errors import InputError
+from ray_cxr.ray_session import ray_starting
+
+
+class Session:
+    """In the place of `ray_session`: remembers the threads that began and ended it."""
+
+    def __init__(self, error: Exception | None = None, *, hangs: bool = False) -> None:
+        self.error, self.may_begin = error, threading.Event()
+        self.threads: list[int] = []
+        if not hangs:
+            self.may_begin.set()
+
+    @contextmanager
+    def __call__(self, workers: int) -> Iterator[None]:
+        assert self.may_begin.wait(20)
+        if self.error is not None:
+            raise self.error
+        self.threads.append(threading.get_ident())
+        yield
+        self.threads.append(threading.get_ident())
+
+
+@pytest.fixture
+def session(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Session:
+    made = Session(**getattr(request, "param", {}))
+    monkeypatch.setattr(module, "ray_session", made)
+    return made
+
+
+def test_begun_and_ended_in_a_thread_of_its_own(session: Session) -> None:
+    with ray_starting(2) as ray_is_up:
+        ray_is_up()
+        assert len(session.threads) == 1
+    assert session.threads[0] == session.threads[1] != threading.get_ident()
+
+
+def test_nothing_starts_without_workers(session: Session) -> None:
+    with ray_starting(0) as ray_is_up:
+        ray_is_up()
+    assert session.threads == []
+
+
+@pytest.mark.parametrize("session", [{"error": InputError("RAY_ADDRESS: nobody answers")}], indirect=True)
+def test_what_starting_raises_the_call_raises(session: Session) -> None:
+    with pytest.raises(InputError, match="nobody answers"), ray_starting(2) as ray_is_up:
+        ray_is_up()
+
+
+@pytest.mark.parametrize("error", [InputError, KeyboardInterrupt])
+def test_it_is_ended_whatever_happens_meanwhile(session: Session, error: type[BaseException]) -> None:
+    with pytest.raises(error), ray_starting(2):
+        raise error("meanwhile")
+    assert len(session.threads) == 2
+
+
+@pytest.mark.parametrize("session", [{"hangs": True}], indirect=True)
+def test_an_interrupt_does_not_wait_for_a_start_that_hangs(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
+    with pytest.raises(KeyboardInterrupt), ray_starting(2):
+        raise KeyboardInterrupt
+    assert session.threads == []
+    session.may_begin.set()
+
+
+def test_a_ray_that_others_have_started_here_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address Ray would join it, or refuse to."""
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr("ray.init", lambda **settings: given.append(settings))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    assert [settings["address"] for settings in given] == ["local"]
