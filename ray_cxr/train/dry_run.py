@@ -5,6 +5,8 @@ Changes nothing: no weight, no batch statistic, no optimizer state. Gives: a not
 
 from __future__ import annotations
 
+import gc
+import math
 import resource
 import sys
 import time
@@ -18,7 +20,7 @@ from ray_cxr.model.freeze import train_mode
 from ray_cxr.storage import in_bytes
 from ray_cxr.stream.plan import ALONE, EpochPlan
 from ray_cxr.train.batch_norm import each_alone
-from ray_cxr.train.epoch import forward
+from ray_cxr.train.epoch import forward, is_out_of_memory
 from ray_cxr.train.session import Session
 
 
@@ -28,13 +30,9 @@ def dry_run(s: Session, plan: EpochPlan) -> None:
     Raises InputError where memory does not suffice, with the `train.accumulate` that fits, or where BatchNorm gets one film.
     """
     sizes = _micro_batches(s, plan, s.recipe.train.accumulate)
-    for films in sorted({*sizes, max(sizes)}):
-        try:
-            seconds = min(_try(s, films), _try(s, films))
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            raise _too_large(s, plan, films) from None
+    seconds = _seconds(s, plan, max(sizes))
+    for films in sizes - {max(sizes)}:
+        _seconds(s, plan, films)
     rate = max(sizes) * s.worker.world.size / seconds
     epochs_left = s.recipe.train.epochs - s.state.epoch
     text = (
@@ -42,6 +40,30 @@ def dry_run(s: Session, plan: EpochPlan) -> None:
         f"{duration(plan.films / rate)} an epoch, {duration(epochs_left * plan.films / rate)} in all, without validation"
     )
     s.worker.report({"kind": "note", "text": text})
+
+
+def _seconds(s: Session, plan: EpochPlan, films: int) -> float:
+    """Of a pass of so many films, the faster of two, the first of which also sets up. Raises InputError where they do not fit."""
+    first, error = _fitting(s, films)
+    second, error = _fitting(s, films) if error is None else (first, error)
+    if error is not None:
+        raise _too_large(s, plan, films, error) from None
+    return min(first, second)
+
+
+def _fitting(s: Session, films: int) -> tuple[float, RuntimeError | None]:
+    """Seconds of a pass of so many films, or what was raised where memory may have been its cause."""
+    try:
+        return _try(s, films), None
+    except RuntimeError as error:
+        if not is_out_of_memory(error) and not _is_onednn(error):
+            raise
+        found = error.with_traceback(None)
+    # The traceback's frames held the activations of what did not fit: only now is there room for fewer films.
+    gc.collect()
+    if s.worker.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return math.inf, found
 
 
 def _micro_batches(s: Session, plan: EpochPlan, accumulate: int) -> set[int]:
@@ -58,13 +80,14 @@ def _micro_batches(s: Session, plan: EpochPlan, accumulate: int) -> set[int]:
 
 
 def _try(s: Session, films: int) -> float:
-    """Seconds of a forward and backward pass. Without DDP: a worker whose memory does not suffice must not leave others waiting."""
+    """Seconds of a forward and backward pass, with the optimizer's moments there. Without DDP: a worker whose memory does not suffice must not leave others waiting."""
     model = s.ddp if s.worker.world.size == 1 else s.model
     buffers = [b.clone() for b in s.model.buffers()]
     px, device = s.recipe.stream.image_px, s.worker.device
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (films, px, px), dtype=torch.uint8, generator=generator).to(device)
     targets = torch.zeros(films, len(s.findings), device=device)
+    moments = [torch.empty_like(p) for p in _without_moments(s) for _ in range(2)]
     train_mode(model)
     started = time.perf_counter()
     try:
@@ -76,45 +99,53 @@ def _try(s: Session, films: int) -> float:
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
     finally:
+        del moments
         s.optimizer.zero_grad(set_to_none=True)
         for buffer, before in zip(s.model.buffers(), buffers, strict=True):
             buffer.copy_(before)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has a class of its own for a GPU; the CPU's allocator has a sentence."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def _is_onednn(error: RuntimeError) -> bool:
+    """What oneDNN says where it gets no memory, but not there only."""
+    return "could not create a primitive" in str(error) or "could not execute a primitive" in str(error)
 
 
-def _too_large(s: Session, plan: EpochPlan, films: int) -> InputError:
-    """The sentence, with the smallest `train.accumulate` (doubled each time) whose micro-batches fit."""
-    accumulate = s.recipe.train.accumulate
+def _too_large(s: Session, plan: EpochPlan, films: int, error: RuntimeError) -> InputError | RuntimeError:
+    """The sentence, with the smallest `train.accumulate` (doubled each time) whose micro-batches fit.
+
+    The error itself where memory may not be its cause, since not even a single film goes through.
+    """
+    accumulate, told = s.recipe.train.accumulate, is_out_of_memory(error)
     what = f"stream.batch_size: a micro-batch of {films} films of {s.recipe.stream.image_px} px does not fit into memory"
     while films > 1:
         accumulate *= 2
         films = max(_micro_batches(s, plan, accumulate))
         try:
-            _try(s, films)
-        except RuntimeError as error:
-            if not _is_out_of_memory(error):
-                raise
-            continue
+            _, again = _fitting(s, films)
         except InputError:  # BatchNorm and a single film
             break
-        return InputError(
-            f"{what}; use train.accumulate={accumulate} (micro-batches of {films}, the same gradient)."
-        )
+        if again is None:
+            return InputError(
+                f"{what}; use train.accumulate={accumulate} (micro-batches of {films}, the same gradient)."
+            )
+        told = told or is_out_of_memory(again)
+    if not told:
+        return error
     return InputError(
         f"{what}, nor does any smaller one; use a smaller stream.image_px or another model.backbone."
     )
 
 
+def _without_moments(s: Session) -> list[Tensor]:
+    """What the first step will give two moments each: AdamW's."""
+    return [] if s.optimizer.state else [p for p in s.model.parameters() if p.requires_grad]
+
+
 def _memory(s: Session) -> int:
-    """Bytes at the peak so far, with the optimizer's two moments, which come with the first step."""
-    trained = sum(p.numel() * p.element_size() for p in s.model.parameters() if p.requires_grad)
-    moments = 0 if s.optimizer.state else 2 * trained
+    """Bytes at the peak so far; on the CPU with the optimizer's moments, which take no room until they are written."""
     if s.worker.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(s.worker.device) + moments
+        return torch.cuda.max_memory_allocated(s.worker.device)
+    moments = 2 * sum(p.numel() * p.element_size() for p in _without_moments(s))
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit + moments

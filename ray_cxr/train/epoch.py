@@ -8,8 +8,8 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -64,7 +64,8 @@ def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
         # Drop-out draws by epoch and step, so that a resumed run draws what an undisturbed one would.
         torch.manual_seed(hash((s.recipe.seed, plan.epoch, step, s.worker.world.rank)) % 2**63)
         schedule.step_update(s.state.step)
-        loss = train_step(s, plan, step, batch)
+        with _memory_sentence(s, plan, step):
+            loss = train_step(s, plan, step, batch)
         s.state.step += 1
         so_far.add(loss)
         trained_s = time.perf_counter() - started
@@ -79,6 +80,27 @@ def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
             s.save()
     s.state.epoch, s.state.so_far = plan.epoch, EpochSoFar()
     return so_far
+
+
+@contextmanager
+def _memory_sentence(s: Session, plan: EpochPlan, step: int) -> Iterator[None]:
+    """Says in a sentence that memory did not suffice; the dry run had more, or others took it since."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"stream.batch_size: memory did not suffice in epoch {plan.epoch}, step {step + 1}, though it did in the dry run; "
+            f"leave more of it to this process, or use train.accumulate={2 * s.recipe.train.accumulate} (smaller "
+            "micro-batches, the same gradient)."
+        ) from None
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a class of its own for a GPU; on the CPU its allocator and the C++ library have sentences."""
+    sentences = ("allocate memory", "bad_alloc")
+    return isinstance(error, torch.OutOfMemoryError) or any(s in str(error) for s in sentences)
 
 
 def _films(plan: EpochPlan, first: int, end: int) -> int:

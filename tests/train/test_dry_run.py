@@ -1,6 +1,7 @@
 """A batch of noise before the films: it finds what would fail later, and changes nothing."""
 
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -97,6 +98,42 @@ def test_one_film_for_batch_norm_at_the_end_of_an_epoch_is_found_at_its_beginnin
         fit(job, to_yaml(job), lambda event: None)
 
 
-def test_cpu_out_of_memory_is_told_by_its_sentence() -> None:
-    assert module._is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"))
-    assert not module._is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+@pytest.mark.parametrize("films", [0, 11])
+def test_what_onednn_says_is_memory_only_where_fewer_films_go_through(
+    nih_job: Callable[..., Job], nih_dataset: str, monkeypatch: pytest.MonkeyPatch, films: int
+) -> None:
+    whole = module.forward
+
+    def forward(s: Any, model: Any, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > films:
+            raise RuntimeError("could not create a primitive")
+        return whole(s, model, pixels)
+
+    monkeypatch.setattr(module, "forward", forward)
+    job = nih_job(f"dataset={nih_dataset}", "stream.batch_size=32")
+    expected = (InputError, "use train.accumulate=4 ") if films else (RuntimeError, "could not create a")
+    with pytest.raises(expected[0], match=expected[1]):
+        fit(job, to_yaml(job), lambda event: None)
+
+
+def test_what_did_not_fit_takes_no_room_from_what_is_tried_next(
+    nih_job: Callable[..., Job], nih_dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The traceback of an error keeps what its frames hold, here as in torch all activations of the pass."""
+    whole, tried = module.forward, list[weakref.ref[torch.Tensor]]()
+
+    def forward(s: Any, model: Any, pixels: torch.Tensor) -> torch.Tensor:
+        assert [ref() for ref in tried] == [None] * len(tried)
+        activations = whole(s, model, pixels)
+        tried.append(weakref.ref(activations))
+        if len(pixels) > 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes")
+        return activations
+
+    monkeypatch.setattr(module, "forward", forward)
+    job = nih_job(f"dataset={nih_dataset}", "stream.batch_size=32")
+    with pytest.raises(
+        InputError, match=r"use train\.accumulate=8 \(micro-batches of 4, the same gradient\)"
+    ):
+        fit(job, to_yaml(job), lambda event: None)
+    assert len(tried) == 4

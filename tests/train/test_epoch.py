@@ -171,6 +171,7 @@ def test_compiled_training_is_the_same_training(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_compiled_by_inductor(nih_job: Callable[..., Job], nih_dataset: str) -> None:
     losses = []
     for asked in (False, True):
@@ -194,6 +195,36 @@ def test_a_model_that_cannot_be_compiled_is_told(
     with pytest.raises(
         InputError, match=r"train\.compile: the model cannot be compiled on this machine \(.*no compiler here"
     ):
+        fit(job, to_yaml(job), lambda event: None)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_memory_that_ends_in_a_step_is_told_with_its_place(
+    nih_job: Callable[..., Job], nih_dataset: str, monkeypatch: pytest.MonkeyPatch, error: RuntimeError,
+    told: bool,
+) -> None:  # fmt: skip
+    """After a dry run that fitted."""
+    whole = epoch.train_step
+
+    def too_much(s: Session, plan: EpochPlan, step: int, batch: Batch) -> float | None:
+        if step == 2:
+            raise error
+        return whole(s, plan, step, batch)
+
+    monkeypatch.setattr(epoch, "train_step", too_much)
+    job = nih_job(f"dataset={nih_dataset}", "train.accumulate=2")
+    expected: tuple[type[Exception], str] = (RuntimeError, "mat1 and mat2")
+    if told:
+        expected = (InputError, r"stream\.batch_size: .* epoch 1, step 3, .* use train\.accumulate=4 ")
+    with pytest.raises(expected[0], match=expected[1]):
         fit(job, to_yaml(job), lambda event: None)
 
 
