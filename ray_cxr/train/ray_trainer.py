@@ -53,7 +53,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None
             if attempt == recipe.train.max_failures:
                 reason = str(next(iter(error.worker_failures.values()), error)).strip().splitlines()[-1]
                 raise RayCxrError(
-                    f"training failed {attempt + 1} times, the last time with: {reason}; nothing saved is lost, "
+                    f"training failed {attempt + 1} time{'s' * (attempt > 0)}, the last time with: {reason}; nothing saved is lost, "
                     "the same command goes on from the last checkpoint."
                 ) from error
             text = f"a worker died; training is started again from the last checkpoint ({attempt + 1} of "

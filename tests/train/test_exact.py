@@ -156,12 +156,17 @@ def test_three_epochs_on_one_two_and_three_workers(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "network",
+    [(), ("model.backbone=test_resnet", "model.freeze_depth=head")],
+    ids=["no BatchNorm", "frozen BatchNorm"],
+)
 def test_without_batch_norm_workers_and_micro_batches_change_rounding_only(
-    job_of: Callable[..., Job], tmp_path: Path
+    job_of: Callable[..., Job], tmp_path: Path, network: tuple[str, ...]
 ) -> None:
     """In float32, as jobs train."""
     runs = [
-        (workers, job_of("train.epochs=4", f"train.accumulate={accumulate}"))
+        (workers, job_of("train.epochs=4", f"train.accumulate={accumulate}", *network))
         for accumulate in (1, 3)
         for workers in (1, 2, 3)
     ]

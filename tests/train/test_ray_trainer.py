@@ -1,0 +1,61 @@
+"""How often a training is started again, and how it ends when that is enough. Without Ray's processes; with them: test_kills.py."""
+
+from typing import Any
+
+import pytest
+import ray.train
+
+from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.train import ray_trainer as module
+from ray_cxr.train.ray_trainer import fit_with_ray
+from ray_cxr.train.settings import Recipe
+
+
+@pytest.fixture
+def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """What the attempts end with, the first of them first; then one ends well."""
+    made: list[Exception] = []
+
+    def attempt(recipe: Recipe, *, gpu: bool) -> None:
+        if made:
+            raise ray.train.WorkerGroupError("the group failed", {1: made.pop(0)})
+
+    monkeypatch.setattr(module, "_wants_gpu", lambda recipe: False)
+    monkeypatch.setattr(module, "_check_room", lambda workers, *, gpu: None)
+    monkeypatch.setattr(module, "_fit_once", attempt)
+    return made
+
+
+def _fit(max_failures: int) -> list[str]:
+    events: list[dict[str, Any]] = []
+    fit_with_ray(
+        Recipe.model_validate({"train": {"workers": 2, "max_failures": max_failures}}), events.append
+    )
+    return [e["text"] for e in events]
+
+
+def test_started_again_as_often_as_the_setting_says(failures: list[Exception]) -> None:
+    failures += [RuntimeError("the actor died"), RuntimeError("the actor died")]
+    assert _fit(2) == [
+        f"a worker died; training is started again from the last checkpoint ({n} of 2)" for n in (1, 2)
+    ]
+    assert failures == []
+
+
+@pytest.mark.parametrize("allowed", [0, 2])
+def test_once_more_ends_by_a_sentence_that_says_how_to_go_on(failures: list[Exception], allowed: int) -> None:
+    failures += [RuntimeError(f"all is said below\nno. {n}") for n in range(5)]
+    with pytest.raises(RayCxrError) as caught:
+        _fit(allowed)
+    assert caught.value.exit_code == 1 and len(failures) == 4 - allowed
+    assert caught.value.message == (
+        f"training failed {'1 time' if allowed == 0 else '3 times'}, the last time with: no. {allowed}; nothing saved is lost, the same command "
+        "goes on from the last checkpoint."
+    )
+
+
+def test_what_a_user_must_mend_is_told_at_once(failures: list[Exception]) -> None:
+    failures += [InputError("stream.batch_size: too large."), RuntimeError("never comes")]
+    with pytest.raises(InputError, match="too large"):
+        _fit(2)
+    assert len(failures) == 1
