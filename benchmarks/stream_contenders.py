@@ -30,6 +30,9 @@ from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream, TableReader
 from ray_cxr.torch_compat import timm  # noqa: F401  declares torchvision's operators where its build lacks them
 
+RAY_STORE_BYTES = 2**30
+EPOCHS = 1000
+"""Of the training that this stream is told of; nobody waits for its end."""
 Epochs = Callable[[int], Iterator[int]]
 """From the number of an epoch (from 1) to the sizes of its batches."""
 Contender = Callable[[Path, int, int, int], Epochs]
@@ -192,7 +195,7 @@ def _ours(
     settings = StreamSettings(image_px=image_px, batch_size=batch, cache=keep)
     stream = Stream.open(dataset, "train", settings, seed=0, threads=threads, reader=reader)
     atexit.register(stream.close)
-    return lambda epoch: (len(films.rows) for films in stream.train(stream.plan(epoch)))
+    return lambda epoch: (len(films.rows) for films in stream.train(stream.plan(epoch), last_epoch=EPOCHS))
 
 
 def ours(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
@@ -202,11 +205,10 @@ def ours(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
 
 def ours_ray(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """**this stream**, read by Ray Data"""
-    import ray
-
+    from ray_cxr.ray_session import start_ray
     from ray_cxr.stream.ray_loader import ray_tables
 
-    ray.init(num_cpus=threads, include_dashboard=False, log_to_driver=False)
+    start_ray(cpus=threads, store_bytes=RAY_STORE_BYTES)
     return _ours(work, threads, batch, image_px, reader=ray_tables)
 
 
@@ -222,6 +224,7 @@ def bare_limit(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     table = read_films(dataset.folder, read_of(layout, np.arange(len(layout.groups))))
     films = table["film"].to_pylist()
     how = all_warps(PREPARED_PX, image_px)
+    cv2.setNumThreads(1)
     pool = ThreadPoolExecutor(threads)
 
     def work_on(first: int) -> int:

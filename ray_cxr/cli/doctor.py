@@ -121,15 +121,19 @@ def _ray() -> Finding:
 
 def _codec() -> Finding:
     from ray_cxr.films.codec import decode, encode
+    from ray_cxr.films.settings import Codec
 
     film = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
-    if not np.array_equal(decode(encode(film, "htj2k"), "htj2k"), film):
-        return Finding(
-            "films", "missing", "HTJ2K does not give films back unchanged", "pip install -U imagecodecs"
-        )
+    codecs: tuple[Codec, ...] = ("delta-zstd", "htj2k")
+    for codec in codecs:
+        if not np.array_equal(decode(encode(film, codec), codec), film):
+            text = f"{codec} does not give films back unchanged"
+            return Finding("films", "missing", text, "pip install -U imagecodecs")
     import cv2
 
-    return Finding("films", "ok", f"OpenCV {cv2.__version__}, HTJ2K round trip is lossless")
+    return Finding(
+        "films", "ok", f"OpenCV {cv2.__version__}, {' and '.join(codecs)} give films back unchanged"
+    )
 
 
 def _weights() -> Finding:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Codec: TypeAlias = Literal["htj2k", "png", "jpeg"]
-"""`htj2k` and `png` are lossless; `jpeg` (quality 95) is not, and the data set's manifest says so."""
+Codec: TypeAlias = Literal["delta-zstd", "htj2k", "png", "jpeg"]
+"""All are lossless but `jpeg` (quality 95), and the data set's manifest says so."""

@@ -97,7 +97,8 @@ def exposure(contents: ReportContents) -> Section:
         return Section("exposure", heading, [Text("The run kept no history of its epochs.")])
     table = Table(
         f"Labels shown in an epoch, mean of {count_text(len(contents.history), 'epoch')}",
-        ["Finding", "Positive", "Negative", "Positive share", "… in the training split", "Times each positive was shown"],
+        ["Finding", "Positive", "Negative", "Positive share", "… in the training split", "Times each positive was shown",
+         "Different films with it", "Patients"],
         [_exposure_row(contents, finding) for finding in contents.findings],
     )  # fmt: skip
     blocks: list[Block] = [table]
@@ -121,7 +122,9 @@ def _shown(line: Mapping[str, Any], finding: str) -> str:
 
 def _exposure_row(contents: ReportContents, finding: str) -> list[str]:
     seen = [line["exposure"][finding] for line in contents.history]
-    positives, negatives = (float(np.mean([s[k] for s in seen])) for k in ("positives", "negatives"))
+    positives, negatives, films, patients = (
+        float(np.mean([s[k] for s in seen])) for k in ("positives", "negatives", "films", "patients")
+    )
     train = contents.manifest["splits"]["train"]
     there, labelled = train["positives"].get(finding, 0), train["labelled"].get(finding, 0)
     shown = positives + negatives
@@ -132,6 +135,8 @@ def _exposure_row(contents: ReportContents, finding: str) -> list[str]:
         f"{positives / shown:.1%}" if shown else "–",
         f"{there / labelled:.1%}" if labelled else "–",
         f"{positives / there:.1f}" if there else "–",
+        f"{films:,.0f}",
+        f"{patients:,.0f}",
     ]
 
 

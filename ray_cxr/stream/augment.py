@@ -39,7 +39,7 @@ class Augmentation:
     brightness: NDArray[np.float64]
     contrast: NDArray[np.float64]
 
-    def of(self, films: Rows) -> Augmentation:
+    def of(self, films: Rows | slice) -> Augmentation:
         """The parameters of some films of the batch, by their number in it."""
         return Augmentation(**{name: values[films] for name, values in vars(self).items()})
 
@@ -83,6 +83,10 @@ class Warps:
     matrices: NDArray[np.float64]
     tables: NDArray[np.uint8]
 
+    def of(self, films: slice) -> Warps:
+        """What is done to some films of the batch."""
+        return Warps(self.image_px, self.film_px, self.matrices[films], self.tables[films])
+
 
 def warps(drawn: Augmentation, stored_px: int, image_px: int) -> Warps:
     """The warps of B square films of `stored_px` pixels to `image_px`."""
@@ -90,13 +94,13 @@ def warps(drawn: Augmentation, stored_px: int, image_px: int) -> Warps:
     return Warps(image_px, film_px, output_to_film(film_px, image_px, drawn), _look_up_tables(drawn))
 
 
-def warp(film: Pixels, how: Warps, number: int) -> Pixels:
-    """[image_px, image_px] uint8 of a square film, augmented as film `number` of the batch."""
+def warp(film: Pixels, how: Warps, number: int, out: Pixels | None = None) -> Pixels:
+    """[image_px, image_px] uint8 of a square film, augmented as film `number` of the batch; in `out`, if given."""
     if film.shape[0] != how.film_px:
         film = shrink(film, how.film_px)
     side, flags = (how.image_px, how.image_px), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = cv2.warpAffine(film, how.matrices[number], side, flags=flags, borderMode=cv2.BORDER_CONSTANT)
-    return cast(Pixels, cv2.LUT(warped, how.tables[number]))
+    return cast(Pixels, cv2.LUT(warped, how.tables[number], dst=out))
 
 
 def augment(film: Pixels, image_px: int, drawn: Augmentation, number: int) -> Pixels:

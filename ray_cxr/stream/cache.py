@@ -232,7 +232,7 @@ def _decode_all(films: Pixels, dataset: Dataset, layout: Layout, threads: int) -
     decoder = FilmDecoder.of(dataset, layout)
     work = scoring_work(layout, _FILMS_AT_ONCE, ALONE)
     reads = (read_of(layout, groups) for groups in new_groups(layout, work.windows))
-    steps = step_films(layout, work, (read_films(dataset.folder, r) for r in reads), ReadHealth())
+    steps = step_films(layout, [work], (read_films(dataset.folder, r) for r in reads), ReadHealth())
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         first = 0
         for encoded in steps:

@@ -5,28 +5,28 @@ Reads: the encoded films of each step of a `RankWork`. Gives: a `Batch` per step
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from itertools import pairwise
+from typing import TypeAlias, cast
 
+import cv2
 import numpy as np
 
 from ray_cxr.axes import Pixels, Rows
+from ray_cxr.stream.ahead import ahead
 from ray_cxr.stream.augment import Augmentation, Warps, draw_augmentation, shrink, warp, warps
 from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.plan import RankWork
 
-T = TypeVar("T")
 Film: TypeAlias = Callable[[int], Pixels]
 """Gives film number i of a step, decoded."""
-_END: Any = object()
 _READY_BATCHES = 8
 """Decoded batches that wait at most for the model."""
+_DRAWN_STEPS = 16
 _BEGUN_BATCHES = 2
 """Batches that threads may begin before the one that they work on is whole."""
 
@@ -63,59 +63,88 @@ class Collate:
     """False: batches hold stored films and the augmentation that the device applies."""
     augmentation_strength: float = 1.0
 
-    def batches(self, steps: Iterable[Sequence[memoryview]], work: RankWork) -> Iterator[Batch]:
-        """A batch per step of `work` from the step's encoded films, decoded ahead in the background."""
-        return ahead(lambda: self._steps(self._decoding(steps, work), work), _READY_BATCHES)
+    def batches(self, steps: Iterable[Sequence[memoryview]], works: Iterable[RankWork]) -> Iterator[Batch]:
+        """A batch per step of each of `works` from the step's encoded films, decoded ahead in the background."""
+        return ahead(lambda: self._batches(self._decoding(steps, works)), _READY_BATCHES)
 
-    def cached_batches(self, films: Pixels, work: RankWork) -> Iterator[Batch]:
+    def cached_batches(self, films: Pixels, works: Iterable[RankWork]) -> Iterator[Batch]:
         """The same batches from decoded films [N, H, W] in the order of the layout."""
-        return ahead(lambda: self._steps(self._looking_up(films, work), work), _READY_BATCHES)
+        return ahead(lambda: self._batches(self._looking_up(films, works)), _READY_BATCHES)
 
-    def _decoding(self, steps: Iterable[Sequence[memoryview]], work: RankWork) -> Iterator[Film]:
-        for encoded, positions in zip(steps, _by_step(work), strict=True):
-            yield partial(_decoded, self.decoder, encoded, positions)
+    def _decoding(
+        self, steps: Iterable[Sequence[memoryview]], works: Iterable[RankWork]
+    ) -> Iterator[tuple[Film, _Step]]:
+        for encoded, step in zip(steps, self._steps(works), strict=True):
+            yield partial(_decoded, self.decoder, encoded, step.positions), step
 
-    def _looking_up(self, films: Pixels, work: RankWork) -> Iterator[Film]:
-        for positions in _by_step(work):
-            yield partial(_looked_up, films, positions)
+    def _looking_up(self, films: Pixels, works: Iterable[RankWork]) -> Iterator[tuple[Film, _Step]]:
+        for step in self._steps(works):
+            yield partial(_looked_up, films, step.positions), step
 
-    def _steps(self, sources: Iterator[Film], work: RankWork) -> Iterator[Batch]:
+    def _steps(self, works: Iterable[RankWork]) -> Iterator[_Step]:
+        for work in works:
+            positions, ends = work.positions, np.cumsum([0, *work.step_sizes])
+            for first in range(0, len(ends) - 1, _DRAWN_STEPS):
+                cuts = ends[first : first + _DRAWN_STEPS + 1]
+                drawn = slice(cuts[0], cuts[-1])
+                yield from self._drawn(work.epoch, positions[drawn], work.copies[drawn], cuts - cuts[0])
+
+    def _drawn(self, epoch: int, positions: Rows, copies: Rows, cuts: Rows) -> Iterator[_Step]:
+        """The steps between `cuts`, with what is drawn for their films; for several at once that takes a quarter of the time."""
+        rows, seed, drawn, how = self.decoder.layout.rows[positions], self.augmentation_seed, None, None
+        if seed is not None:
+            drawn = draw_augmentation(seed, epoch, rows, copies, self.augmentation_strength)
+            how = warps(drawn, self.decoder.stored_px, self.image_px) if self.augment_here else None
+        for first, end in pairwise(cuts.tolist()):
+            step = slice(first, end)
+            yield _Step(
+                positions[step].tolist(),
+                rows[step],
+                drawn.of(step) if drawn is not None and how is None else None,
+                how.of(step) if how is not None else None,
+            )
+
+    def _batches(self, steps: Iterator[tuple[Film, _Step]]) -> Iterator[Batch]:
+        # Films are spread over threads already; OpenCV's own ones would only stand in their way.
+        cv2.setNumThreads(1)
         # The next batches are begun before one is whole, or threads would wait at its end for the slowest of them.
-        taken, begun = 0, deque[tuple[Batch, list[Future[None]]]]()
+        begun = deque[tuple[Batch, list[Future[None]]]]()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
-            for film, positions in zip(sources, _by_step(work), strict=True):
-                here = slice(taken, taken + len(positions))
-                taken += len(positions)
-                rows = self.decoder.layout.rows[positions]
-                begun.append(self._begin(pool, film, rows, work.copies[here], work.epoch))
+            for film, step in steps:
+                begun.append(self._begin(pool, film, step))
                 if len(begun) > _BEGUN_BATCHES:
                     yield _whole(*begun.popleft())
             while begun:
                 yield _whole(*begun.popleft())
 
-    def _begin(
-        self, pool: ThreadPoolExecutor, film: Film, rows: Rows, copies: Rows, epoch: int
-    ) -> tuple[Batch, list[Future[None]]]:
+    def _begin(self, pool: ThreadPoolExecutor, film: Film, step: _Step) -> tuple[Batch, list[Future[None]]]:
         """A batch without pixels yet, and the work that fills it."""
-        drawn = (
-            None
-            if self.augmentation_seed is None
-            else draw_augmentation(self.augmentation_seed, epoch, rows, copies, self.augmentation_strength)
-        )
-        pending = None if self.augment_here else drawn
-        side = self.image_px if pending is None else self.decoder.stored_px
-        pixels = np.empty((len(rows), side, side), np.uint8)
+        side = self.image_px if step.pending is None else self.decoder.stored_px
+        films = len(step.positions)
+        pixels = np.empty((films, side, side), np.uint8)
         # Chunks, since one pool task a film costs a third of the throughput.
-        chunks = np.array_split(np.arange(len(rows)), self.threads)
-        how = warps(drawn, self.decoder.stored_px, side) if drawn is not None and pending is None else None
-        filling = [pool.submit(_fill, film, chunk, how, pixels) for chunk in chunks]
-        return Batch(pixels, rows, pending), filling
+        edges = [films * n // self.threads for n in range(self.threads + 1)]
+        filling = [pool.submit(_fill, film, range(*chunk), step.how, pixels) for chunk in pairwise(edges)]
+        return Batch(pixels, step.rows, step.pending), filling
 
 
-def _fill(film: Film, chunk: Rows, how: Warps | None, out: Pixels) -> None:
+@dataclass(frozen=True)
+class _Step:
+    """The films of one step; pending: what the device shall draw on them, how: what is done to them here."""
+
+    positions: list[int]
+    rows: Rows
+    pending: Augmentation | None
+    how: Warps | None
+
+
+def _fill(film: Film, chunk: range, how: Warps | None, out: Pixels) -> None:
     """Puts these films of a batch into `out` [B, H, W], augmented or only resized."""
-    for i in chunk.tolist():
-        out[i] = shrink(film(i), out.shape[1]) if how is None else warp(film(i), how, i)
+    for i in chunk:
+        if how is None:
+            out[i] = shrink(film(i), out.shape[1])
+        else:
+            warp(film(i), how, i, out[i])
 
 
 def _whole(batch: Batch, filling: Sequence[Future[None]]) -> Batch:
@@ -125,50 +154,11 @@ def _whole(batch: Batch, filling: Sequence[Future[None]]) -> Batch:
     return batch
 
 
-def _by_step(work: RankWork) -> list[Rows]:
-    """The positions of each step."""
-    return np.split(work.positions, np.cumsum(work.step_sizes)[:-1])
+def _decoded(
+    decoder: FilmDecoder, encoded: Sequence[memoryview], positions: list[int], number: int
+) -> Pixels:
+    return decoder(positions[number], encoded[number])
 
 
-def _decoded(decoder: FilmDecoder, encoded: Sequence[memoryview], positions: Rows, number: int) -> Pixels:
-    return decoder(int(positions[number]), encoded[number])
-
-
-def _looked_up(films: Pixels, positions: Rows, number: int) -> Pixels:
+def _looked_up(films: Pixels, positions: list[int], number: int) -> Pixels:
     return cast(Pixels, films[positions[number]])
-
-
-def ahead(make: Callable[[], Iterator[T]], ready: int) -> Iterator[T]:
-    """What the iterator gives, made in a thread: `ready` items at most wait or are being made; its error is raised here."""
-    items: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-    room, stop = threading.Semaphore(ready), threading.Event()
-
-    def run() -> None:
-        try:
-            source = make()
-            while room.acquire() and not stop.is_set():
-                value = next(source, _END)
-                if value is _END:
-                    return items.put((False, None))
-                items.put((True, value))
-                del value  # else the last item that was made would be held until the next
-        except BaseException as error:  # noqa: BLE001  carried over to the consumer, who raises it
-            items.put((False, error))
-
-    thread = threading.Thread(target=run, daemon=True, name="stream")
-    thread.start()
-    try:
-        while True:
-            more, value = items.get()
-            room.release()
-            if more:
-                yield value
-                del value
-            elif value is None:
-                return
-            else:
-                raise value
-    finally:
-        stop.set()
-        room.release()
-        thread.join(timeout=10)

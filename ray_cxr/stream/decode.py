@@ -56,6 +56,6 @@ class FilmDecoder:
             raise ValueError(f"it has {film.shape[1]} × {film.shape[0]} pixels, not {self.stored_px}")
         if (
             self.pixel_sha256 is not None
-            and hashlib.sha256(film.tobytes()).hexdigest() != self.pixel_sha256[position]
+            and hashlib.sha256(film.data).hexdigest() != self.pixel_sha256[position]
         ):
             raise ValueError("other pixels than the index says")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Rows
@@ -28,6 +30,16 @@ class Layout:
     row_in_group: Rows
     groups: list[tuple[str, int]]
     group_films: Rows
+
+    @cached_property
+    def arrow_ids(self) -> pa.Array:
+        """`image_ids` as a shard's column holds them."""
+        return pa.array(self.image_ids)
+
+    @cached_property
+    def row_in_kept(self) -> Rows:
+        """[N] where each film lies among those of its row group that are in this layout."""
+        return np.arange(self.films) - np.searchsorted(self.group, self.group)
 
     @property
     def films(self) -> int:

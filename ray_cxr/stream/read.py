@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -24,20 +24,29 @@ from ray_cxr.stream.plan import RankWork
 
 RETRY_AFTER_S = (0.5, 2.0, 8.0)
 """Pauses before storage that failed is asked again; after the last failure the job ends."""
-_COLUMNS = ["image_id", "film"]
+_SCHEMA = pa.schema([("image_id", pa.string()), ("film", pa.binary())])
 
 
 @dataclass(frozen=True)
 class ShardRead:
-    """Row groups of one shard that are read together, how many films they hold, and which of these are kept.
+    """Row groups of one shard that are read together, how many films each holds, and which of these are kept.
 
-    kept: ascending numbers among the films of these row groups; None: all.
+    kept: for each row group ascending numbers among its films; None: all of all.
     """
 
     path: str
     row_groups: list[int]
-    films: int
-    kept: Rows | None = None
+    group_films: list[int]
+    kept: list[Rows] | None = None
+
+    @property
+    def films(self) -> int:
+        return sum(self.group_films)
+
+    def of(self, groups: slice) -> ShardRead:
+        """Some of the row groups, by their number in the read."""
+        kept = None if self.kept is None else self.kept[groups]
+        return ShardRead(self.path, self.row_groups[groups], self.group_films[groups], kept)
 
 
 Read: TypeAlias = list[ShardRead]
@@ -71,13 +80,28 @@ def read_of(layout: Layout, groups: Rows) -> Read:
 
 
 def _shard_read(layout: Layout, path: str, groups: Rows) -> ShardRead:
-    films = layout.group_films[groups]
-    before = np.cumsum(films) - films
+    films = layout.group_films[groups].tolist()
     starts, ends = (np.searchsorted(layout.group, groups, side) for side in ("left", "right"))
-    kept = [first + layout.row_in_group[s:e] for first, s, e in zip(before, starts, ends, strict=True)]
-    numbers, total = np.concatenate(kept), int(films.sum())
+    kept = [layout.row_in_group[s:e] for s, e in zip(starts, ends, strict=True)]
     row_groups = [layout.groups[g][1] for g in groups]
-    return ShardRead(path, row_groups, total, numbers if len(numbers) < total else None)
+    return ShardRead(path, row_groups, films, kept if sum(map(len, kept)) < sum(films) else None)
+
+
+def parts_of(read: Read, films: int) -> list[Read]:
+    """The read in parts of so many films or, where row groups end otherwise, a few more."""
+    parts: list[Read] = []
+    room = 0
+    for shard in read:
+        first = 0
+        while first < len(shard.row_groups):
+            if room <= 0:
+                parts.append([])
+                room = films
+            end = first + int(np.searchsorted(np.cumsum(shard.group_films[first:]), room)) + 1
+            parts[-1].append(shard.of(slice(first, end)))
+            room -= parts[-1][-1].films
+            first = end
+    return parts
 
 
 def read_films(dataset: Folder, read: Read) -> pa.Table:
@@ -89,12 +113,13 @@ def read_films(dataset: Folder, read: Read) -> pa.Table:
     tables = []
     for shard in read:
         table, retries = _read_shard(dataset, shard)
-        if table.num_rows != shard.films or table.column_names != _COLUMNS:
+        if table.num_rows != shard.films:
             raise InputError(
                 damaged(shard.path, f"{table.num_rows} films where the index says {shard.films}")
             )
         if shard.kept is not None:
-            table = table.take(shard.kept)
+            before = np.cumsum([0, *shard.group_films[:-1]])
+            table = table.take(np.concatenate([n + kept for n, kept in zip(before, shard.kept, strict=True)]))
         counts = np.zeros(table.num_rows, np.int32)
         counts[0] = retries
         tables.append(table.append_column("retries", pa.array(counts)))
@@ -102,52 +127,67 @@ def read_films(dataset: Folder, read: Read) -> pa.Table:
 
 
 def step_films(
-    layout: Layout, work: RankWork, tables: Iterable[pa.Table], health: ReadHealth
+    layout: Layout, works: Iterable[RankWork], tables: Iterable[pa.Table], health: ReadHealth
 ) -> Iterator[list[memoryview]]:
-    """The encoded films of each step of `work`, without copying them.
+    """The encoded films of each step of each of `works`, without copying them.
 
     tables: what `read_films` gives for `new_groups` of the windows, one after the other, cut anywhere. A row group that a
     later window needs too is kept until then. Raises InputError where another film lies than the index says.
     """
-    reads = new_groups(layout, work.windows)
-    last_use = np.zeros(len(layout.groups), np.int64)
-    for number, window in enumerate(work.windows):
-        last_use[layout.group[window]] = number
-    row_in_kept = np.arange(layout.films) - np.searchsorted(layout.group, layout.group)
-    source, kept = _Cut(tables, health), dict[int, pa.BinaryArray]()
-    sizes = iter(work.step_sizes)
-    for number, (window, read) in enumerate(zip(work.windows, reads, strict=True)):
-        for group, films in zip(read.tolist(), _sizes(layout, read).tolist(), strict=True):
-            kept[group] = _checked(layout, group, source.take(films))
-        taken = 0
-        while taken < len(window):
-            step = window[taken : taken + next(sizes)]
-            taken += len(step)
-            yield [_bytes(kept[layout.group[p]], row_in_kept[p]) for p in step.tolist()]
-        # What stays is copied, or a few films would hold the memory of the whole window.
-        kept = {g: pa.concat_arrays([kept[g], kept[g][:0]]) for g in kept if last_use[g] > number}
-    for _ in sizes:  # other ranks have films in these last steps, this one has none
-        yield []
+    source = _Cut(tables, health)
+    for work in works:
+        yield from _steps(layout, work, source)
     if surplus := source.surplus():
         raise RayCxrError(f"the reader gave {surplus} films more than were planned; this must not happen.")
 
 
-def _checked(layout: Layout, group: int, table: pa.Table) -> pa.BinaryArray:
-    """The films of a row group, once their ids are those of the index."""
-    first = int(np.searchsorted(layout.group, group))
-    expected = layout.image_ids[first : first + table.num_rows]
-    wrong = np.flatnonzero(table["image_id"].to_numpy(zero_copy_only=False) != expected)
+def _steps(layout: Layout, work: RankWork, source: _Cut) -> Iterator[list[memoryview]]:
+    last_use = np.zeros(len(layout.groups), np.int64)
+    for number, window in enumerate(work.windows):
+        last_use[layout.group[window]] = number
+    kept, sizes = dict[int, list[memoryview]](), iter(work.step_sizes)
+    for number, (window, read) in enumerate(zip(work.windows, new_groups(layout, work.windows), strict=True)):
+        kept |= _by_group(layout, read, source)
+        groups, rows, taken = layout.group[window].tolist(), layout.row_in_kept[window].tolist(), 0
+        while taken < len(window):
+            step = slice(taken, taken + next(sizes))
+            taken += len(rows[step])
+            yield [kept[group][row] for group, row in zip(groups[step], rows[step], strict=True)]
+        # What stays is copied, or a few films would hold the memory of the whole window.
+        kept = {g: [memoryview(bytes(f)) for f in kept[g]] for g in kept if last_use[g] > number}
+    for _ in sizes:  # other ranks have films in these last steps, this one has none
+        yield []
+
+
+def _by_group(layout: Layout, groups: Rows, source: _Cut) -> dict[int, list[memoryview]]:
+    """The films of these row groups (ascending), which come next, once their ids are those of the index."""
+    if not len(groups):
+        return {}
+    sizes = _sizes(layout, groups)
+    ends = np.cumsum([0, *sizes])
+    positions = np.repeat(np.searchsorted(layout.group, groups) - ends[:-1], sizes) + np.arange(ends[-1])
+    table = source.take(int(ends[-1]))
+    _check_ids(layout, positions, table["image_id"])
+    films = [view for chunk in table["film"].chunks if len(chunk) for view in _views(chunk)]
+    return {g: films[a:b] for g, (a, b) in zip(groups.tolist(), pairwise(ends.tolist()), strict=True)}
+
+
+def _check_ids(layout: Layout, positions: Rows, found: pa.ChunkedArray) -> None:
+    expected = pa.chunked_array([layout.arrow_ids.take(pa.array(positions))])
+    if found.equals(expected):
+        return
+    wrong = positions[found.to_numpy() != expected.to_numpy()]
     if len(wrong):
-        row = layout.rows[first + wrong[0]]
-        raise InputError(
-            damaged(layout.groups[group][0], f"another film lies where the index says row {row}")
-        )
-    films = table["film"]
-    return films.chunk(0) if films.num_chunks == 1 else films.combine_chunks()
+        path, row = layout.groups[layout.group[wrong[0]]][0], layout.rows[wrong[0]]
+        raise InputError(damaged(path, f"another film lies where the index says row {row}"))
 
 
-def _bytes(films: pa.BinaryArray, number: int) -> memoryview:
-    return memoryview(films[number].as_buffer()).cast("B")
+def _views(films: pa.BinaryArray) -> list[memoryview]:
+    """The bytes of each film where they lie; Arrow's own way to them takes ten times as long."""
+    _, offsets, data = films.buffers()
+    ends = np.frombuffer(offsets, np.int32, len(films) + 1, films.offset * 4).tolist()
+    whole = memoryview(data).cast("B")
+    return [whole[a:b] for a, b in pairwise(ends)]
 
 
 class _Cut:
@@ -185,8 +225,7 @@ def _read_shard(dataset: Folder, shard: ShardRead) -> tuple[pa.Table, int]:
     for attempt, pause_s in enumerate((*RETRY_AFTER_S, None)):
         try:
             with dataset.open(shard.path) as file:
-                parquet = pq.ParquetFile(file, page_checksum_verification=True)
-                return parquet.read_row_groups(shard.row_groups, columns=_COLUMNS, use_threads=False), attempt
+                return _row_groups(pq.ParquetFile(file, page_checksum_verification=True), shard), attempt
         except FileNotFoundError:
             raise InputError(damaged(shard.path, "it is not there")) from None
         except (pa.ArrowInvalid, IndexError) as error:
@@ -205,6 +244,12 @@ def _read_shard(dataset: Folder, shard: ShardRead) -> tuple[pa.Table, int]:
                 ) from None
             time.sleep(pause_s)
     raise AssertionError("unreachable")
+
+
+def _row_groups(parquet: pq.ParquetFile, shard: ShardRead) -> pa.Table:
+    """A chunk per row group: one for them all would be grown, and so copied, again and again, in three times the time."""
+    batches = parquet.iter_batches(max(shard.group_films), shard.row_groups, _SCHEMA.names, use_threads=False)
+    return pa.Table.from_batches(list(batches), _SCHEMA)
 
 
 def _may_pass(error: Exception) -> bool:

@@ -81,11 +81,15 @@ def plan_resampling(
 ) -> Resampling | None:
     """The resampling of a split from its labels [N, F] and patients [N]; None where every film comes once.
 
+    With `max_per_patient` alone every film comes once, but for those of a patient that has more of them.
+
     InputError where the target is unknown or has films of one class only.
     """  # fmt: skip
     if settings.resampling == "none":
-        return None
-    if settings.resampling == "class_aware":
+        if settings.max_per_patient is None:
+            return None
+        pools = [Pool(np.arange(len(labels)), len(labels))]
+    elif settings.resampling == "class_aware":
         pools = _class_aware(labels, settings.resampling_strength)
     else:
         present, absent, unlabelled = _by_target(labels, findings, settings.target)

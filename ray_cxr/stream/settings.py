@@ -41,7 +41,7 @@ class StreamSettings(Settings):
     resampling_strength: float = Field(default=1.0, gt=0, le=1)
     """From 0, as the films are, to 1, classes equally often; for all kinds but `none` and `balanced`."""
     max_per_patient: int | None = Field(default=None, ge=1)
-    """Most draws that a resampled epoch makes of one patient's films; null: not limited."""
+    """Most draws that an epoch makes of one patient's films, resampled or not; null: not limited."""
     cache: Literal["none", "node"] = "none"
     """`node`: each node keeps the decoded films in shared memory, for all its workers and trials."""
     shuffle_mib: int = Field(default=256, ge=1, le=1_048_576)

@@ -5,14 +5,16 @@ Reads: a data set's index and the shards of one split. Gives: `Batch`es, a step 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import pyarrow as pa
 
 from ray_cxr.axes import Labels
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.storage import Folder
+from ray_cxr.stream.ahead import Epochs
 from ray_cxr.stream.cache import NodeCache, open_cache
 from ray_cxr.stream.collate import Batch, Collate
 from ray_cxr.stream.decode import FilmDecoder
@@ -32,8 +34,9 @@ from ray_cxr.stream.read import Read, ReadHealth, new_groups, read_of, step_film
 from ray_cxr.stream.resample import Resampling, plan_resampling
 from ray_cxr.stream.settings import StreamSettings
 
-TableReader = Callable[[Folder, Sequence[Read]], Iterator[pa.Table]]
-"""`local_tables`, or `ray_loader.ray_tables`: encoded films of reads, in order."""
+TableReader = Callable[[Folder, Iterable[Sequence[Read]], float], Iterator[pa.Table]]
+"""`local_tables`, or `ray_loader.ray_tables`: encoded films of the reads of one epoch after another, in order; from the mean size of a
+film in bytes."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Stream:
     window_films: int = WINDOW_FILMS
     augmentation_strength: float = 1.0
     health: ReadHealth = field(default_factory=ReadHealth)
+    running: list[Epochs[Batch]] = field(default_factory=list)
+    """The training batches that were last begun, if any."""
 
     @classmethod
     def open(
@@ -88,24 +93,54 @@ class Stream:
             self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times, self.window_films
         )
 
-    def train(self, plan: EpochPlan, first_step: int = 0) -> Iterator[Batch]:
+    def train(self, plan: EpochPlan, first_step: int = 0, last_epoch: int | None = None) -> Iterator[Batch]:
         """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step.
 
         first_step: steps before it were trained already; their films are not decoded, nor read unless later ones are beside them.
+        last_epoch: films of the epochs up to it are read and decoded ahead, as at any time in an epoch, while the model is still at
+        work on this one or is validated; None: of this epoch only. Whoever stops earlier closes the stream.
         """
-        seed = self.seed if self.augmentation == "chest-xray" else None
-        return self._batches(seed, training_work(plan, self.world, first_step))
+        epochs = self.running.pop() if self.running else None
+        # What was begun ahead is of the plans that this stream makes; whoever trains on another one gets that.
+        if epochs and not (
+            epochs.wait_for(plan.epoch, first_step) and self.plan(plan.epoch).hash == plan.hash
+        ):
+            epochs.close()
+            epochs = None
+        if epochs is None:
+            last = plan.epoch if last_epoch is None else last_epoch
+            epochs = Epochs(self._training(plan, first_step, last), plan.epoch, first_step, last)
+        self.running.append(epochs)
+        return epochs.rest_of_epoch(plan.steps)
 
     def score(self) -> Iterator[Batch]:
         """This worker's stretch of the split, not augmented: over all workers every film exactly once."""
-        return self._batches(None, scoring_work(self.layout, self.batch_size, self.world))
+        work = scoring_work(self.layout, self.batch_size, self.world)
+        return self._batches(None, lambda epoch: work, range(1))
 
     def close(self) -> None:
-        """Gives back what is shared with others on this node."""
+        """Ends what is made ahead, and gives back what is shared with others on this node."""
+        while self.running:
+            self.running.pop().close()
         if self.cache is not None:
             self.cache.close()
 
-    def _batches(self, augmentation_seed: int | None, work: RankWork) -> Iterator[Batch]:
+    def _training(self, plan: EpochPlan, first_step: int, last_epoch: int) -> Iterator[Batch]:
+        """The batches of the plan from a step on, and of the epochs after it."""
+
+        # Asked for by the thread that reads and by the one that decodes.
+        @lru_cache(maxsize=2)
+        def work_of(epoch: int) -> RankWork:
+            if epoch == plan.epoch:
+                return training_work(plan, self.world, first_step)
+            return training_work(self.plan(epoch), self.world)
+
+        seed = self.seed if self.augmentation == "chest-xray" else None
+        return self._batches(seed, work_of, range(plan.epoch, last_epoch + 1))
+
+    def _batches(
+        self, augmentation_seed: int | None, work_of: Callable[[int], RankWork], epochs: range
+    ) -> Iterator[Batch]:
         collate = Collate(
             self.decoder,
             self.image_px,
@@ -115,10 +150,14 @@ class Stream:
             augmentation_strength=self.augmentation_strength,
         )
         if self.cache is not None:
-            return collate.cached_batches(self.cache.films, work)
-        reads = [read_of(self.layout, g) for g in new_groups(self.layout, work.windows) if len(g)]
-        tables = self.reader(self.dataset.folder, reads)
-        return collate.batches(step_films(self.layout, work, tables, self.health), work)
+            return collate.cached_batches(self.cache.films, map(work_of, epochs))
+        reads = (self._reads(work_of(epoch)) for epoch in epochs)
+        tables = self.reader(self.dataset.folder, reads, self.dataset.manifest["film_bytes_mean"])
+        steps = step_films(self.layout, map(work_of, epochs), tables, self.health)
+        return collate.batches(steps, map(work_of, epochs))
+
+    def _reads(self, work: RankWork) -> list[Read]:
+        return [read_of(self.layout, g) for g in new_groups(self.layout, work.windows) if len(g)]
 
 
 def _resampling(

@@ -56,7 +56,7 @@ def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
     started, before_s, first = time.perf_counter(), so_far.train_s, so_far.steps
     train_mode(s.ddp)
     schedule = build_schedule(s.optimizer, s.recipe.train, plan.steps)
-    batches = s.train_stream.train(plan, first)
+    batches = s.train_stream.train(plan, first, s.recipe.train.epochs)
     for step in range(first, plan.steps):
         mark = time.perf_counter()
         batch = next(batches)

@@ -33,6 +33,7 @@ def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any]
         # Batch statistics are each rank's own until the next forward pass; validation uses rank 0's everywhere.
         for buffer in s.judged.buffers():
             dist.broadcast(buffer, 0)
+    retries = s.worker.total(s.train_stream.health.retries + s.validation_stream.health.retries)
     gathered = score_split(s.judged, s.validation_stream, s.worker)
     if gathered is None:
         return None
@@ -45,6 +46,7 @@ def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any]
     if better or s.recipe.train.keep == "last":
         _keep(s, plan.epoch, figures["mean_auroc"], labels, logits, rows)
     line = _history_line(s, plan, trained, _split_loss(s, labels, logits), figures, better=better)
+    line["storage_retries"] = retries
     line["seconds"]["validate"] = round(time.perf_counter() - started, 3)
     s.state.history.append(line)
     return line
@@ -113,7 +115,6 @@ def _history_line(
         "learning_rate": learning_rate(s.optimizer),
         "freeze_depth": s.depth,
         "exposure": exposure(s.labels[layout.rows], patients, s.findings, plan.multiplicity(layout.films)),
-        "storage_retries": s.train_stream.health.retries,
         "images_per_s": round(plan.films / trained.train_s, 1),
         "seconds": {"train": round(trained.train_s, 3), "data_wait": round(trained.wait_s, 3)},
     }

@@ -42,6 +42,13 @@ class Worker:
             dist.broadcast_object_list(decision, 0)
         return decision[0]
 
+    def total(self, number: int) -> int:
+        """The sum over all workers; waits for all of them."""
+        summed = torch.tensor(number, device=self.device)
+        if self.world.size > 1:
+            dist.all_reduce(summed)
+        return int(summed)
+
     def gather(self, rows: Rows, logits: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]] | None:
         """Rows [N] and logits [N, F] of all workers, sorted by row, on rank 0; None elsewhere."""
         parts: list[Any] | None = [None] * self.world.size if self.is_first else None

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from ray_cxr.films.codec import decode, encode
 from ray_cxr.films.settings import Codec
 
-CODECS: tuple[Codec, ...] = ("htj2k", "png", "jpeg")
-LOSSLESS: tuple[Codec, ...] = ("htj2k", "png")
+CODECS: tuple[Codec, ...] = ("delta-zstd", "htj2k", "png", "jpeg")
+LOSSLESS: tuple[Codec, ...] = ("delta-zstd", "htj2k", "png")
 
 
 def _film(height: int, width: int, seed: int, noise: float) -> NDArray[np.uint8]:

@@ -133,7 +133,10 @@ def _epoch(number: int, findings: list[str]) -> dict[str, Any]:
         "epoch": number, "step": 250 * number, "films": 8000, "train_loss": 0.71 - 0.45 * progress,
         "validation_loss": 0.72 - 0.40 * progress + 0.02 * overfit, "mean_auroc": mean_auroc,
         "auroc": dict.fromkeys(findings, mean_auroc), "best": number <= 6, "learning_rate": 0.0003,
-        "exposure": {f: {"positives": 1500 + 10 * i + number, "negatives": 6000} for i, f in enumerate(findings)},
+        "exposure": {
+            f: {"positives": 1500 + 10 * i + number, "negatives": 6000, "films": 300 + i, "patients": 200 + i}
+            for i, f in enumerate(findings)
+        },
         "images_per_s": 210.0,
         "seconds": {"train": 38.1, "data_wait": 1.7, "validate": 4.0, "checkpoint": 0.6},
     }  # fmt: skip

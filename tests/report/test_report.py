@@ -381,10 +381,11 @@ def test_split_table_counts_films_patients_and_positives(make_contents: MakeCont
 def test_exposure_compares_what_was_shown_with_what_there_is(make_contents: MakeContents) -> None:
     contents = make_contents(["Mass"], epochs=2)
     for line, positives in zip(contents.history, (1000, 1400), strict=True):
-        line["exposure"]["Mass"] = {"positives": positives, "negatives": 4800}
+        seen = {"positives": positives, "negatives": 4800, "films": positives // 5, "patients": 90}
+        line["exposure"]["Mass"] = seen
     contents.manifest["splits"]["train"] |= {"positives": {"Mass": 300}, "labelled": {"Mass": 7500}}
     table = _only_table(exposure(contents).blocks)
-    assert table.rows == [["Mass", "1,200", "4,800", "20.0%", "4.0%", "4.0"]]
+    assert table.rows == [["Mass", "1,200", "4,800", "20.0%", "4.0%", "4.0", "240", "90"]]
     each = Page(render_report(contents)).tables["Positive / negative labels by epoch"]
     assert each[1:] == [["1", "1,000 / 4,800"], ["2", "1,400 / 4,800"]]
 

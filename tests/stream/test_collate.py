@@ -1,11 +1,8 @@
 """Encoded films in, batches out: in the order of the plan, each film the one that was prepared."""
 
 import hashlib
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +13,7 @@ from numpy.typing import NDArray
 from ray_cxr.errors import InputError
 from ray_cxr.films.codec import encode
 from ray_cxr.stream.augment import augment, draw_augmentation
-from ray_cxr.stream.collate import Batch, Collate, ahead
+from ray_cxr.stream.collate import Batch, Collate
 from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout
 from ray_cxr.stream.plan import RankWork
@@ -60,7 +57,7 @@ def _equal(one: list[Batch], other: list[Batch]) -> bool:
 
 def test_batches_hold_the_planned_films_and_their_rows() -> None:
     positions, sizes = [7, 3, 39, 0, 21], [2, 2, 1]
-    batches = list(_collate().batches(_steps(positions, sizes), _work(positions, sizes)))
+    batches = list(_collate().batches(_steps(positions, sizes), [_work(positions, sizes)]))
     assert [len(b.rows) for b in batches] == sizes
     assert np.concatenate([b.rows for b in batches]).tolist() == [107, 103, 139, 100, 121]
     for batch in batches:
@@ -75,13 +72,13 @@ def test_batches_do_not_depend_on_threads_or_on_who_decoded(
 ) -> None:
     sizes = [min(batch, 40 - s) for s in range(0, 40, batch)]
     work = _work(positions, sizes, [n % 3 for n in range(40)])
-    plain = list(_collate(5, 1).batches(_steps(positions, sizes), work))
-    assert _equal(list(_collate(5, threads).batches(_steps(positions, sizes), work)), plain)
-    assert _equal(list(_collate(5, threads).cached_batches(np.stack(FILMS), work)), plain)
+    plain = list(_collate(5, 1).batches(_steps(positions, sizes), [work]))
+    assert _equal(list(_collate(5, threads).batches(_steps(positions, sizes), [work])), plain)
+    assert _equal(list(_collate(5, threads).cached_batches(np.stack(FILMS), [work])), plain)
 
 
 def test_step_without_films_is_an_empty_batch() -> None:
-    batches = list(_collate(5).batches(_steps([1, 2], [2, 0]), _work([1, 2], [2, 0])))
+    batches = list(_collate(5).batches(_steps([1, 2], [2, 0]), [_work([1, 2], [2, 0])]))
     assert [b.pixels.shape for b in batches] == [(2, PX, PX), (0, PX, PX)]
     assert len(batches[1].rows) == 0
 
@@ -89,7 +86,7 @@ def test_step_without_films_is_an_empty_batch() -> None:
 def test_augmentation_is_keyed_by_row_of_the_index_epoch_and_copy() -> None:
     positions, copies = [4, 9, 4, 9], [0, 0, 1, 1]
     work = RankWork([np.array(positions)], np.array(copies), [2, 2], 6)
-    batches = list(_collate(11).batches(_steps(positions, [2, 2]), work))
+    batches = list(_collate(11).batches(_steps(positions, [2, 2]), [work]))
     pixels = np.concatenate([b.pixels for b in batches])
     drawn = draw_augmentation(11, 6, ROWS[positions], np.array(copies))
     for i, position in enumerate(positions):
@@ -100,7 +97,7 @@ def test_augmentation_is_keyed_by_row_of_the_index_epoch_and_copy() -> None:
 def test_augmentation_is_as_strong_as_asked_for() -> None:
     work = RankWork([np.array([4, 9])], np.zeros(2, np.int64), [2], 6)
     collate = replace(_collate(11), augmentation_strength=2.0)
-    (batch,) = collate.batches(_steps([4, 9], [2]), work)
+    (batch,) = collate.batches(_steps([4, 9], [2]), [work])
     drawn = draw_augmentation(11, 6, ROWS[[4, 9]], np.zeros(2, np.int64), 2.0)
     assert np.array_equal(batch.pixels[1], augment(FILMS[9], PX, drawn, 1))
 
@@ -111,7 +108,9 @@ def test_film_that_cannot_be_decoded_is_named_by_its_shard_and_row() -> None:
         match=r"shard shards/train/part-1.parquet cannot be read \(film of index row 121: .*remove it and prepare",
     ):
         list(
-            _collate().batches(iter([[memoryview(ENCODED[0]), memoryview(b"damaged")]]), _work([0, 21], [2]))
+            _collate().batches(
+                iter([[memoryview(ENCODED[0]), memoryview(b"damaged")]]), [_work([0, 21], [2])]
+            )
         )
 
 
@@ -122,56 +121,13 @@ def test_film_that_cannot_be_decoded_is_named_by_its_shard_and_row() -> None:
 def test_another_film_than_was_prepared_is_found_by_its_hash(film: NDArray[np.uint8], words: str) -> None:
     steps = [[memoryview(encode(film, "png"))]]
     with pytest.raises(InputError, match=words):
-        list(_collate().batches(steps, _work([3], [1])))
+        list(_collate().batches(steps, [_work([3], [1])]))
 
 
 def test_a_film_is_hashed_when_first_seen_only() -> None:
     collate = _collate()
-    list(collate.batches(_steps([3, 5], [2]), _work([3, 5], [2])))
+    list(collate.batches(_steps([3, 5], [2]), [_work([3, 5], [2])]))
     assert np.flatnonzero(collate.decoder.checked).tolist() == [3, 5]
     exchanged = [[memoryview(ENCODED[5])]]
-    (batch,) = collate.batches(exchanged, _work([3], [1]))
+    (batch,) = collate.batches(exchanged, [_work([3], [1])])
     assert np.array_equal(batch.pixels[0], FILMS[5])
-
-
-def test_what_is_made_ahead_comes_in_order_and_ends() -> None:
-    assert list(ahead(lambda: iter(range(100)), 3)) == list(range(100))
-    assert list(ahead(lambda: iter([]), 3)) == []
-
-
-def test_error_is_raised_where_the_items_are_used_and_after_those_before_it() -> None:
-    def fails() -> Iterator[int]:
-        yield 1
-        raise InputError("shard 3 is damaged")
-
-    items = ahead(fails, 3)
-    assert next(items) == 1
-    with pytest.raises(InputError, match="shard 3 is damaged"):
-        next(items)
-
-
-def test_no_more_is_made_than_may_wait() -> None:
-    made: list[int] = []
-
-    def make() -> Iterator[int]:
-        for n in range(1000):
-            made.append(n)
-            yield n
-
-    items = ahead(make, 2)
-    assert next(items) == 0
-    time.sleep(0.1)
-    assert len(made) == 3  # one taken, two that wait
-    items.close()  # type: ignore[attr-defined]
-
-
-def test_thread_ends_when_its_items_are_wanted_no_more() -> None:
-    def threads() -> list[Any]:
-        return [t for t in threading.enumerate() if t.name == "stream"]
-
-    before = len(threads())
-    items = ahead(lambda: iter(range(1000)), 2)
-    next(items)
-    assert len(threads()) == before + 1
-    items.close()  # type: ignore[attr-defined]
-    assert len(threads()) == before

@@ -17,7 +17,16 @@ from ray_cxr.storage import Folder, UnreachableError
 from ray_cxr.stream import read
 from ray_cxr.stream.layout import Layout, split_layout
 from ray_cxr.stream.plan import RankWork
-from ray_cxr.stream.read import RETRY_AFTER_S, Read, ReadHealth, new_groups, read_films, read_of, step_films
+from ray_cxr.stream.read import (
+    RETRY_AFTER_S,
+    Read,
+    ReadHealth,
+    new_groups,
+    parts_of,
+    read_films,
+    read_of,
+    step_films,
+)
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import Stream
 
@@ -119,7 +128,7 @@ def test_steps_hold_their_films_however_the_tables_are_cut(
     there = np.concatenate([np.flatnonzero(layout.group == g) for g in groups])
     cuts = sorted(data.draw(st.lists(st.integers(0, films), max_size=5)))
     tables = [_table(layout, part) for part in np.split(there, cuts)]
-    steps = list(step_films(layout, work, tables, ReadHealth()))
+    steps = list(step_films(layout, [work], tables, ReadHealth()))
     assert [len(s) for s in steps] == sizes
     assert [int(bytes(film)) for s in steps for film in s] == order.tolist()
 
@@ -143,10 +152,17 @@ def test_reads_keep_the_films_of_the_layout_where_others_lie_between_them() -> N
     )  # fmt: skip
     first, second = read_of(layout, np.array([0, 1, 2]))
     assert (first.films, second.films) == (7, 2)
-    assert first.kept is not None and first.kept.tolist() == [1, 3, 4, 5, 6]
-    assert second.kept is not None and second.kept.tolist() == [0]
+    assert first.kept is not None and [k.tolist() for k in first.kept] == [[1, 3], [0, 1, 2]]
+    assert second.kept is not None and [k.tolist() for k in second.kept] == [[0]]
     (whole,) = read_of(layout, np.array([1]))
     assert whole.kept is None
+
+
+def test_a_read_in_parts_is_the_read() -> None:
+    """Row groups of 4, 5 and 6 films in one shard, 7 and 3 in the next; about 8 films in a part."""
+    read = read_of(_layout([4, 5, 6, 7, 3]), np.arange(5))
+    parts = [[(shard.path[-9], shard.row_groups) for shard in part] for part in parts_of(read, 8)]
+    assert parts == [[("0", [0, 1])], [("0", [2]), ("1", [0])], [("1", [1])]]
 
 
 def test_a_reader_that_gives_too_little_or_too_much_is_an_error() -> None:
@@ -155,7 +171,7 @@ def test_a_reader_that_gives_too_little_or_too_much_is_an_error() -> None:
     for films, words in ((7, "1 films less"), (9, "1 films more")):
         table = _table(layout, np.arange(films) % 8)
         with pytest.raises(RayCxrError, match=words):
-            list(step_films(layout, work, [table], ReadHealth()))
+            list(step_films(layout, [work], [table], ReadHealth()))
 
 
 def test_a_passing_error_is_waited_out_and_counted(

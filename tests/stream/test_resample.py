@@ -151,6 +151,16 @@ def test_the_cap_leaves_out_another_film_of_a_patient_in_each_epoch() -> None:
     assert abs(plan.expected()[0] - 0.5) < 0.2
 
 
+def test_the_cap_alone_takes_every_film_once_but_of_patients_with_many() -> None:
+    """Patient a has five films, b two, c one; two each: 2 + 2 + 1, and in time all of a's."""
+    patients = list("aaaaabbc")
+    plan = _plan(_masses(2, 6), ["Mass"], patients, max_per_patient=2)
+    epochs = [plan.multiplicity(epoch) for epoch in range(1, 31)]
+    assert all((times[:5].sum(), *times[5:]) == (2, 1, 1, 1) and times.max() == 1 for times in epochs)
+    assert (np.sum(epochs, axis=0) > 0).all()
+    assert np.allclose(plan.expected()[5:], 1) and plan.expected()[:5].sum() == pytest.approx(2)
+
+
 def test_exposure_counts_draws_films_and_patients() -> None:
     labels = np.array([[1, 0], [1, NAN], [0, 1], [0, 0]], np.float32)
     table = exposure(labels, ["a", "a", "b", "c"], ["Mass", "Edema"], np.array([3, 1, 0, 2]))

@@ -1,4 +1,5 @@
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,54 @@ def test_ray_data_gives_the_same_pixels_as_reading_here(dataset: Dataset, ray_cl
         assert np.array_equal(a.pixels, b.pixels)
 
 
+def running() -> list[str]:
+    """Threads that make batches."""
+    return [t.name for t in threading.enumerate() if t.name.startswith(("stream", "decode"))]
+
+
+def in_a_row(one: Stream, first: int, steps: list[int], last: int) -> list[Batch]:
+    """So many steps of each epoch, from step `first` of epoch 1 on."""
+    batches = []
+    for number, wanted in enumerate(steps, 1):
+        taken = one.train(one.plan(number), first if number == 1 else 0, last)
+        batches += [next(taken) for _ in range(wanted)]
+    return batches
+
+
+@pytest.mark.parametrize("how", ["here", "ray", "cache", "third of three workers"])
+def test_epochs_in_a_row_are_those_taken_one_by_one(
+    dataset: Dataset, ray_cluster: None, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From a step in the middle of the first on; with nothing running once the last is over."""
+    monkeypatch.setenv("RAY_CXR_CACHE_DIR", str(tmp_path))
+    world = World(2, 3) if "third" in how else ALONE
+    settings = StreamSettings(image_px=64, batch_size=24, cache="node" if how == "cache" else "none")
+    one = Stream.open(
+        dataset, "train", settings, seed=3, world=world, threads=2, reader=ray_tables if how == "ray" else local_tables
+    )  # fmt: skip
+    steps = one.plan(1).steps
+    row = in_a_row(one, 2, [steps - 2, steps, steps], last=3)
+    assert not running()
+    single = [b for n in (1, 2, 3) for b in epoch(stream(dataset, world), n)][2:]
+    assert len(row) == len(single)
+    for a, b in zip(row, single, strict=True):
+        assert np.array_equal(a.rows, b.rows) and np.array_equal(a.pixels, b.pixels)
+    one.close()
+
+
+def test_another_epoch_step_or_plan_than_was_begun_is_what_is_asked_for(dataset: Dataset) -> None:
+    one = stream(dataset)
+    in_a_row(one, 0, [one.plan(1).steps], last=9)
+    assert running(), "epoch 2 is made ahead"
+    other = Stream.open(dataset, "train", StreamSettings(image_px=64, batch_size=24), seed=4)
+    for plan, first in ((one.plan(3), 0), (one.plan(4), 5), (other.plan(5), 0)):
+        taken = one.train(plan, first, last_epoch=9)
+        for step in range(first, plan.steps):
+            assert next(taken).rows.tolist() == one.layout.rows[plan.step_positions(step)].tolist()
+    one.close()
+    assert not running(), "when the stream is closed"
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_any_number_of_workers_sees_the_same_films_and_pixels_in_each_step(
     dataset: Dataset, size: int
@@ -95,7 +144,7 @@ def test_a_rank_that_the_last_step_leaves_without_films_reads_nothing(dataset: D
     last = [next(stream(dataset, World(r, 12)).train(plan, plan.steps - 1)) for r in range(12)]
     assert sum(len(b.rows) for b in last) == plan.films - (plan.steps - 1) * 24
     assert 0 in [len(b.rows) for b in last]
-    assert list(ray_tables(dataset.folder, [])) == [], "and asks no Ray for it"
+    assert list(ray_tables(dataset.folder, [[]], 25_000)) == [], "and asks no Ray for it"
 
 
 def test_augmentation_changes_with_the_epoch_and_never_flips(dataset: Dataset) -> None:

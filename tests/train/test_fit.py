@@ -85,6 +85,27 @@ def test_training_never_opens_the_test_split(
     assert (Path(job.out) / "best/model.safetensors").exists()
 
 
+def test_storage_that_fails_for_a_while_is_waited_for_and_counted(
+    undisturbed: Job, nih_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of the first readings of shards time out; the run is as if none had."""
+    opened, left = Folder.open, [TimeoutError("no answer")] * 3
+
+    def open_or_fail(self: Folder, name: str) -> Any:
+        if left and name.startswith("shards/train/"):
+            raise left.pop()
+        return opened(self, name)
+
+    monkeypatch.setattr(Folder, "open", open_or_fail)
+    monkeypatch.setattr("ray_cxr.stream.read.RETRY_AFTER_S", (0.0, 0.0, 0.0))
+    job = nih_job(f"dataset={undisturbed.dataset}", "train.epochs=3")
+    run(job)
+    lines, calm = history(job.out), history(undisturbed.out)
+    assert [line.pop("storage_retries") for line in lines] == [3, 3, 3]
+    assert [line.pop("storage_retries") for line in calm] == [0, 0, 0]
+    assert lines == calm
+
+
 def test_the_same_job_twice_gives_the_same_model(
     undisturbed: Job, nih_job: Callable[..., Job], nih_dataset: str
 ) -> None:
