@@ -40,6 +40,7 @@ _MAX_POINTS = 400
 _MAX_NAME = 26
 _MAX_EPOCH_TICKS = 20
 _HEIGHT_PX = 480
+_LEARNING_PX = 640
 _LEGEND_LINE_PX = 19
 
 
@@ -121,7 +122,7 @@ def precision_recall_figure(curves: Sequence[Curve]) -> Figure:
 
 
 def learning_figure(history: Sequence[Mapping[str, Any]], chosen_epoch: int) -> Figure:
-    """Losses above, validation mean AUROC below, by epoch; the epoch whose weights were tested is marked."""
+    """Losses, validation mean AUROC and learning rate by epoch, below each other; the tested weights' epoch is marked."""
     epochs = [line["epoch"] for line in history]
     chosen = [line for line in history if line["epoch"] == chosen_epoch]
     data = [
@@ -130,22 +131,53 @@ def learning_figure(history: Sequence[Mapping[str, Any]], chosen_epoch: int) -> 
         _epoch_line(history, "mean_auroc", "validation mean AUROC", PALETTE[2], "y2"),
         _epoch_line(chosen, "mean_auroc", f"chosen: epoch {chosen_epoch}", PALETTE[2], "y2")
         | {"mode": "markers", "marker": {"color": PALETTE[2], "size": 13, "symbol": "diamond-open"}},
+        _epoch_line(history, "learning_rate", "learning rate", PALETTE[4], "y3")
+        | {"hovertemplate": "%{y:.3g}"},
     ]
     layout = base_layout() | {
         "hovermode": "x unified",
-        "height": _HEIGHT_PX,
-        "xaxis": axis("Epoch") | {"anchor": "y2", "range": [min(epochs) - 0.5, max(epochs) + 0.5]},
-        "yaxis": axis("Loss") | {"domain": [0.55, 1]},
-        "yaxis2": axis("Mean AUROC") | {"domain": [0, 0.45], "tickformat": ".2f", "minallowed": 0, "maxallowed": 1},
+        "height": _LEARNING_PX,
+        "xaxis": _epoch_axis(epochs, "y3"),
+        "yaxis": axis("Loss") | {"domain": [0.64, 1]},
+        "yaxis2": axis("Mean AUROC") | {"domain": [0.24, 0.58], "tickformat": ".2f", "minallowed": 0, "maxallowed": 1},
+        "yaxis3": axis("Rate") | {"domain": [0, 0.18], "tickformat": ".1g", "nticks": 4, "rangemode": "tozero"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "shapes": [
-            {"type": "line", "x0": chosen_epoch, "x1": chosen_epoch, "y0": 0, "y1": 1, "yref": "paper",
-             "line": {"color": NEUTRAL, "width": 1.5, "dash": "dot"}}
-        ],
+        "shapes": [_chosen_line(chosen_epoch)],
     }  # fmt: skip
-    if len(epochs) <= _MAX_EPOCH_TICKS:
-        layout["xaxis"]["dtick"] = 1
     return {"data": data, "layout": layout}
+
+
+def finding_learning_figure(
+    history: Sequence[Mapping[str, Any]], findings: Sequence[str], chosen_epoch: int
+) -> Figure:
+    """Validation AUROC of each finding by epoch; a gap where it could not be measured."""
+    epochs = [line["epoch"] for line in history]
+    data = []
+    for index, finding in enumerate(findings):
+        colour, dash = _line_style(index)
+        by_epoch = [{"epoch": line["epoch"], "auroc": line["auroc"].get(finding)} for line in history]
+        trace = _epoch_line(by_epoch, "auroc", plotly_text(finding), colour, "y")
+        data.append(trace | {"line": {"color": colour, "width": 2, "dash": dash}})
+    layout = base_layout() | {
+        "hovermode": "closest",
+        "height": max(_HEIGHT_PX, 150 + _LEGEND_LINE_PX * len(findings)),
+        "xaxis": _epoch_axis(epochs, "y"),
+        "yaxis": axis("Validation AUROC") | {"tickformat": ".2f", "minallowed": 0, "maxallowed": 1},
+        "showlegend": True,
+        "legend": {"title": {"text": "Finding"}, "font": {"size": 12}, "x": 1.02, "y": 1, "tracegroupgap": 0},
+        "shapes": [_chosen_line(chosen_epoch)],
+    }
+    return {"data": data, "layout": layout}
+
+
+def _epoch_axis(epochs: Sequence[int], anchor: str) -> dict[str, Any]:
+    made = axis("Epoch") | {"anchor": anchor, "range": [min(epochs) - 0.5, max(epochs) + 0.5]}
+    return made | {"dtick": 1} if len(epochs) <= _MAX_EPOCH_TICKS else made
+
+
+def _chosen_line(epoch: int) -> dict[str, Any]:
+    line = {"color": NEUTRAL, "width": 1.5, "dash": "dot"}
+    return {"type": "line", "x0": epoch, "x1": epoch, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
 def plotly_text(text: str, longest: int = _MAX_NAME) -> str:

@@ -9,37 +9,60 @@ import numpy as np
 
 from ray_cxr.report.blocks import Block, Code, Facts, Fold, Plot, Section, Table, Text
 from ray_cxr.report.contents import ReportContents
-from ray_cxr.report.figures import learning_figure
+from ray_cxr.report.figures import finding_learning_figure, learning_figure
 from ray_cxr.report.words import area_text, count_text, duration_text, flat_facts, list_text, loss_text
 
+_NARROW = 3
+"""Findings whose table fits beside a figure."""
 _SPLITS = ("train", "validation", "test", "unused")
 
 
 def learning(contents: ReportContents) -> Section:
-    """Losses and validation AUROC by epoch."""
+    """Losses, validation AUROC and learning rate by epoch, and the AUROC of each finding."""
     heading = "Learning curve"
     if not contents.history:
         return Section("learning", heading, [Text("The run kept no history of its epochs.")])
     chosen = int(contents.model["epoch"])
     table = Table(
         "Training and validation by epoch",
-        ["Epoch", "Training loss", "Validation loss", "Mean AUROC"],
+        ["Epoch", "Training loss", "Validation loss", "Mean AUROC", "Learning rate"],
         [
             [
                 _epoch_name(line, chosen),
                 loss_text(line["train_loss"]),
                 loss_text(line["validation_loss"]),
                 area_text(line["mean_auroc"]),
+                f"{line['learning_rate']:.2g}",
             ]
             for line in contents.history
         ],
     )
     label = (
-        f"Training loss, validation loss and validation mean AUROC over {count_text(len(contents.history), 'epoch')}; "
-        f"the weights of epoch {chosen} were chosen. The table says the same in figures."
+        f"Training loss, validation loss, validation mean AUROC and learning rate over "
+        f"{count_text(len(contents.history), 'epoch')}; the weights of epoch {chosen} were chosen. "
+        "The table says the same in figures."
     )
-    plot = Plot("plot-learning", learning_figure(contents.history, chosen), label, table)
-    return Section("learning", heading, [plot, Text(_effort_sentence(contents.history), "muted")])
+    plot = Plot("plot-learning", learning_figure(contents.history, chosen), label, table, wide_table=True)
+    effort = Text(_effort_sentence(contents.history), "muted")
+    return Section("learning", heading, [plot, _learning_by_finding(contents, chosen), effort])
+
+
+def _learning_by_finding(contents: ReportContents, chosen: int) -> Plot:
+    findings = contents.findings
+    table = Table(
+        "Validation AUROC by epoch",
+        ["Epoch", *findings],
+        [
+            [_epoch_name(line, chosen), *(area_text(line["auroc"].get(f)) for f in findings)]
+            for line in contents.history
+        ],
+    )
+    label = (
+        f"Validation AUROC of {count_text(len(findings), 'finding')} over {count_text(len(contents.history), 'epoch')}; "
+        "the table says the same in figures."
+    )
+    figure = finding_learning_figure(contents.history, findings, chosen)
+    return Plot("plot-learning-findings", figure, label, table, wide_table=len(findings) > _NARROW)
 
 
 def _epoch_name(line: Mapping[str, Any], chosen: int) -> str:

@@ -183,7 +183,7 @@ def test_report_of_a_test_that_measured_nothing(make_contents: MakeContents) -> 
     page = render_report(contents)
     assert "No finding could be measured on 40 test films of 40 patients" in page
     assert "Not measurable, and part of no mean: Mass, Nodule (no positive test film)." in page
-    assert [figure["target"] for figure in _figures(page)] == ["plot-learning"]
+    assert [figure["target"] for figure in _figures(page)] == ["plot-learning", "plot-learning-findings"]
 
 
 def test_repeated_opening_of_the_test_split_is_pointed_out(make_contents: MakeContents) -> None:
@@ -392,11 +392,29 @@ def test_exposure_compares_what_was_shown_with_what_there_is(make_contents: Make
 
 def test_learning_curve_marks_the_chosen_epoch(make_contents: MakeContents) -> None:
     contents = make_contents(epochs=8)
-    (plot,) = learning(contents).plots
+    plot, by_finding = learning(contents).plots
     (chosen,) = [trace for trace in plot.figure["data"] if trace["name"] == "chosen: epoch 6"]
     assert chosen["x"] == [6]
     assert chosen["y"] == [contents.history[5]["mean_auroc"]]
     assert [row[0] for row in plot.table.rows] == ["1", "2", "3", "4", "5", "6 (chosen)", "7", "8"]
+    for figure in (plot.figure, by_finding.figure):
+        assert [(line["x0"], line["x1"]) for line in figure["layout"]["shapes"]] == [(6, 6)]
+
+
+def test_learning_curves_of_rate_and_of_each_finding(make_contents: MakeContents) -> None:
+    contents = make_contents(["Mass", "Nodule"], epochs=3)
+    for number, line in enumerate(contents.history):
+        line["learning_rate"] = 0.001 / (number + 1)
+        line["auroc"] = {"Mass": 0.6 + number / 10, "Nodule": None if number == 1 else 0.5}
+    plot, by_finding = learning(contents).plots
+    (rate,) = [trace for trace in plot.figure["data"] if trace["name"] == "learning rate"]
+    assert rate["y"] == pytest.approx([0.001, 0.0005, 0.001 / 3])
+    assert [row[4] for row in plot.table.rows] == ["0.001", "0.0005", "0.00033"]
+    curves = {trace["name"]: trace["y"] for trace in by_finding.figure["data"]}
+    assert curves["Mass"] == pytest.approx([0.6, 0.7, 0.8]) and curves["Nodule"] == [0.5, None, 0.5]
+    assert [row[1:] for row in by_finding.table.rows] == [
+        ["0.600", "0.500"], ["0.700", "not measurable"], ["0.800", "0.500"]
+    ]  # fmt: skip
 
 
 def test_report_without_history_or_measured_validation(make_contents: MakeContents) -> None:
@@ -525,7 +543,7 @@ def test_page_has_a_sound_skeleton(make_contents: MakeContents) -> None:
     assert tags.count("caption") == tags.count("table")
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     plots = [attrs for _, attrs in page.tags if attrs.get("class") == "plot"]
-    assert len(plots) == 3
+    assert len(plots) == 4
     assert [attrs.get("class") for _, attrs in page.tags].count("plot small") == 3 * 14
     assert all(attrs["aria-label"] for attrs in plots)
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]

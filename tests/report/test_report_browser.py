@@ -111,12 +111,18 @@ def _probe(html: str, expression: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        ({"blank": ("Hernia",)}, {"plot-roc": 14, "plot-precision-recall": 13, "plot-learning": 3}),
+        (
+            {"blank": ("Hernia",)},
+            {"plot-roc": 14, "plot-precision-recall": 13, "plot-learning": 4, "plot-learning-findings": 14},
+        ),
         (
             {"findings": ["Effusion"], "epochs": 3},
-            {"plot-roc": 2, "plot-precision-recall": 1, "plot-learning": 3},
+            {"plot-roc": 2, "plot-precision-recall": 1, "plot-learning": 4, "plot-learning-findings": 1},
         ),
-        ({"findings": ["Mass"], "films": 40, "blank": ("Mass",)}, {"plot-learning": 3}),
+        (
+            {"findings": ["Mass"], "films": 40, "blank": ("Mass",)},
+            {"plot-learning": 4, "plot-learning-findings": 1},
+        ),
     ],
 )
 def test_every_curve_is_drawn_and_the_console_is_empty(
@@ -248,6 +254,7 @@ def test_tables_fit_or_scroll_by_keyboard(make_contents: MakeContents, tmp_path:
     telephone = _open(html, tmp_path, "--window-size=500,1600").noted()
     assert {t["name"] for t in desk["tables"] if t["wide"]} == {
         "AUROC by age band",
+        "Validation AUROC by epoch",
         "Positive / negative labels by epoch",
     }
     for tables in (desk["tables"], telephone["tables"]):
