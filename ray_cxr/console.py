@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -23,7 +22,7 @@ def duration(seconds: float) -> str:
 
 
 class ConsoleProgress:
-    """Counts of films, notes, and the events of a training."""
+    """Counts of films, and notes."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -63,24 +62,6 @@ class ConsoleProgress:
             self._finish()
         self._print(line)
 
-    def show_training(self, event: dict[str, Any]) -> None:
-        """An event of `Worker.report`: a step, an epoch or a note."""
-        if event["kind"] == "note":
-            self.say(event["text"])
-        elif event["kind"] == "step":
-            what = f"epoch {event['epoch']}"
-            if self._what != what:
-                self.start(what, event["steps"])
-            self._set(event["step"], f"loss {event['loss']:.3f}, {event['images_per_s']:.0f} films/s")
-        else:
-            self._finish()
-            best = ", best so far" if event["best"] else ""
-            self.say(
-                f"epoch {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, validation loss "
-                f"{event['validation_loss']:.4f}, mean AUROC {event['mean_auroc']:.4f}{best} "
-                f"({event['images_per_s']:.0f} films/s)"
-            )
-
     def _set(self, done: int, note: str) -> None:
         self._done = done
         if self._progress is not None and self._task is not None:
@@ -93,7 +74,7 @@ class ConsoleProgress:
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
-        if self._what and self._done and not self._what.startswith("epoch"):
+        if self._what and self._done:
             self._print(f"{self._what}: {self._done:,} of {self._total:,} done")
         self._what, self._done = "", 0
 

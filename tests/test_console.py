@@ -44,15 +44,3 @@ def test_count_with_rate_and_time_left(
         "something else",
         "shards: 3 of 5 done",
     ]
-
-
-def test_steps_of_a_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(console, "time", clock)
-    with ConsoleProgress() as progress:
-        for step in (1, 2):
-            clock.now += 6
-            progress.show_training(
-                {"kind": "step", "epoch": 1, "step": step, "steps": 9, "loss": 0.5, "images_per_s": 80.0}
-            )
-    assert capsys.readouterr().err == "epoch 1: 2 of 9 (loss 0.500, 80 films/s)\n"

@@ -32,13 +32,14 @@ def run_prepare(settings: Job) -> dict[str, Any]:
 
 def run_train(settings: Job) -> dict[str, Any]:
     """`train` with progress; gives the validation metrics of the best epoch."""
+    from ray_cxr.cli.training_table import TrainingTable
     from ray_cxr.train.fit import fit
 
-    with ConsoleProgress() as progress:
-        progress.say(f"training in {Folder(settings.out)}")
+    with TrainingTable(in_process=settings.train.workers == 0) as table:
+        table.say(f"training in {Folder(settings.out)}")
         # The run remembers the place of its data set, not the directory that the command was typed in.
         kept = settings.model_copy(update={"dataset": Folder(settings.dataset).url})
-        fit(settings, to_yaml(kept), progress.show_training)
+        fit(settings, to_yaml(kept), table.show)
     run = Folder(settings.out)
     metrics: dict[str, Any] = run.read_json("metrics.json")
     if metrics["split"] != "validation":  # the run has been evaluated since

@@ -73,7 +73,9 @@ def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
         if loss is not None:
             s.worker.report(
                 {"kind": "step", "epoch": plan.epoch, "step": step + 1, "steps": plan.steps, "loss": loss,
-                 "images_per_s": _films(plan, first, step + 1) / trained_s}
+                 "images_per_s": _films(plan, first, step + 1) / trained_s,
+                 "wait_share": so_far.wait_s / so_far.train_s,
+                 "epochs": s.recipe.train.epochs, "step_s": trained_s / (step + 1 - first)}
             )  # fmt: skip
         every = s.recipe.train.checkpoint_every_steps
         if every is not None and so_far.steps % every == 0 and so_far.steps < plan.steps:

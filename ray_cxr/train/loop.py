@@ -10,6 +10,7 @@ from contextlib import closing
 
 from ray_cxr.train.dry_run import dry_run
 from ray_cxr.train.epoch import prepare_epoch, train_epoch
+from ray_cxr.train.progress import told
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
 from ray_cxr.train.settings import Recipe
@@ -23,6 +24,9 @@ def train(recipe: Recipe, worker: Worker) -> None:
         if worker.is_first and s.state.history:
             # A kill between the last checkpoint and its line would leave the file a line short for ever.
             write_history(s.run, s.state.history)
+            worker.report(
+                {"kind": "resumed", "epochs": recipe.train.epochs, "history": told(s.state.history)}
+            )
         stopped = s.state.is_stopped(recipe.train.patience)
         first = s.state.epoch + 1
         for epoch in range(first, recipe.train.epochs + 1):

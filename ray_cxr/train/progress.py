@@ -1,6 +1,7 @@
 """Progress of a training across processes: rank 0 writes `progress.json` now and then, the driver follows it.
 
-A file needs no extra process and works wherever the run directory can be seen by both.
+A file needs no extra process and works wherever the run directory can be seen by both. Events by `kind`: `note`, `resumed`,
+`epoch`, which are all told; `step` and `validation`, which are worth telling while they are the newest.
 """
 
 from __future__ import annotations
@@ -8,18 +9,26 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray_cxr.storage import Folder
 
 NAME = "progress.json"
+PASSING = ("step", "validation")
+"""Kinds of events that the next one takes the place of."""
+_TOLD = ("epoch", "train_loss", "validation_loss", "mean_auroc", "best", "images_per_s", "seconds")
 _LOCAL_INTERVAL_S = 0.5
 _URL_INTERVAL_S = 5.0
 
 
+def told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each line of a history what a person is shown when a run goes on."""
+    return [{name: line[name] for name in _TOLD if name in line} for line in history]
+
+
 class ProgressFile:
-    """Rank 0's end: keeps notes and epochs, and the newest step; written at most twice a second."""
+    """Rank 0's end: keeps what stays, and the newest of what passes; written at most twice a second."""
 
     def __init__(self, run: Folder) -> None:
         self._run = run
@@ -29,11 +38,11 @@ class ProgressFile:
         self._attempt = time.time_ns()
 
     def __call__(self, event: dict[str, Any]) -> None:
-        if self._events and self._events[-1]["kind"] == "step":
+        if self._events and self._events[-1]["kind"] in PASSING:
             self._events.pop()
         self._events.append(event)
         now = time.monotonic()
-        if event["kind"] != "step" or now - self._written >= self._interval_s:
+        if event["kind"] not in PASSING or now - self._written >= self._interval_s:
             self._written = now
             self._run.write_bytes(
                 NAME, json.dumps({"attempt": self._attempt, "events": self._events}).encode()
@@ -49,7 +58,7 @@ class ProgressFollower:
         self._done = threading.Event()
         self._shown = 0
         self._attempt = 0
-        self._last_step: tuple[int, int] = (0, 0)
+        self._passed: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
 
     def __enter__(self) -> ProgressFollower:
@@ -75,12 +84,10 @@ class ProgressFollower:
         if written["attempt"] != self._attempt:  # the workers were started, or started again
             self._attempt, self._shown = written["attempt"], 0
         events: list[dict[str, Any]] = written["events"]
-        kept = [e for e in events if e["kind"] != "step"]
+        kept = [e for e in events if e["kind"] not in PASSING]
         for event in kept[self._shown :]:
             self._show(event)
         self._shown = len(kept)
-        if events and events[-1]["kind"] == "step":
-            place = (events[-1]["epoch"], events[-1]["step"])
-            if place != self._last_step:
-                self._last_step = place
-                self._show(events[-1])
+        if events and events[-1]["kind"] in PASSING and events[-1] != self._passed:
+            self._passed = events[-1]
+            self._show(self._passed)

@@ -6,6 +6,7 @@ Reads: the validation shards. Writes: `best/`, `predictions-validation.parquet`,
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any]
         for buffer in s.judged.buffers():
             dist.broadcast(buffer, 0)
     retries = s.worker.total(s.train_stream.health.retries + s.validation_stream.health.retries)
-    gathered = score_split(s.judged, s.validation_stream, s.worker)
+    gathered = score_split(s.judged, s.validation_stream, s.worker, _tell(s, plan.epoch))
     if gathered is None:
         return None
     rows, logits = gathered
@@ -50,6 +51,26 @@ def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any]
     line["seconds"]["validate"] = round(time.perf_counter() - started, 3)
     s.state.history.append(line)
     return line
+
+
+def _tell(s: Session, epoch: int) -> Callable[[int], None]:
+    """Reports how far validation is. Workers score equal parts, so that of rank 0 tells of all."""
+    films, done = s.validation_stream.layout.films, 0
+
+    def advance(scored: int) -> None:
+        nonlocal done
+        done = min(done + scored * s.worker.world.size, films)
+        s.worker.report(
+            {
+                "kind": "validation",
+                "epoch": epoch,
+                "epochs": s.recipe.train.epochs,
+                "films": done,
+                "of": films,
+            }
+        )
+
+    return advance
 
 
 def _split_loss(s: Session, labels: Labels, logits: NDArray[np.float32]) -> float:

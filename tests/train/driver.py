@@ -37,10 +37,10 @@ def record() -> None:
             file.write(json.dumps([plan.epoch, step, batch.rows.tolist()]) + "\n")
         return loss
 
-    def told_scoring(model, stream, worker):  # type: ignore[no-untyped-def]
+    def told_scoring(model, stream, worker, advance):  # type: ignore[no-untyped-def]
         if worker.is_first:
             at("validation")
-        return score_split(model, stream, worker)
+        return score_split(model, stream, worker, advance)
 
     def told_writing(folder, name, data):  # type: ignore[no-untyped-def]
         if name == "optimizer.safetensors":

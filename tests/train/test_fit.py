@@ -161,7 +161,8 @@ def test_killed_and_started_again_ends_as_never_killed(
 
 
 def test_a_finished_run_is_not_trained_again(undisturbed: Job) -> None:
-    assert [e for e in run(undisturbed) if e["kind"] != "note"] == []
+    (told,) = [e for e in run(undisturbed) if e["kind"] != "note"]
+    assert told["kind"] == "resumed" and [line["epoch"] for line in told["history"]] == [1, 2, 3]
 
 
 def test_another_job_in_the_same_directory_is_refused(undisturbed: Job, nih_job: Callable[..., Job]) -> None:

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from ray_cxr.storage import Folder
-from ray_cxr.train.progress import NAME, ProgressFile, ProgressFollower
+from ray_cxr.train.progress import NAME, ProgressFile, ProgressFollower, told
 
 Event = dict[str, Any]
 
 
 def _step(epoch: int, step: int) -> Event:
     return {"kind": "step", "epoch": epoch, "step": step, "steps": 3, "loss": 0.5}
+
+
+def _validation(films: int) -> Event:
+    return {"kind": "validation", "epoch": 1, "epochs": 2, "films": films, "of": 40}
 
 
 def _epoch(epoch: int) -> Event:
@@ -67,6 +71,27 @@ def test_same_step_is_shown_once(run: Folder) -> None:
         follower._look()
         follower._look()
     assert shown == [_step(1, 1)]
+
+
+def test_validation_is_shown_while_it_is_the_newest(run: Folder) -> None:
+    shown: list[Event] = []
+    follower = _follower(run, shown)
+    with follower:
+        report = ProgressFile(run)
+        report._interval_s = 0
+        for event in (_step(1, 3), _validation(16)):
+            report(event)
+            follower._look()
+        report(_validation(32))
+        follower._look()
+        follower._look()
+        report(_epoch(1))
+    assert shown == [_step(1, 3), _validation(16), _validation(32), _epoch(1)]
+
+
+def test_history_is_told_without_what_nobody_looks_at() -> None:
+    line = {"epoch": 1, "mean_auroc": 0.6, "exposure": {"Mass": 3}}
+    assert told([line]) == [{"epoch": 1, "mean_auroc": 0.6}]
 
 
 def test_steps_are_written_now_and_then_only_and_notes_at_once(run: Folder) -> None:
