@@ -74,7 +74,7 @@ def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
             s.worker.report(
                 {"kind": "step", "epoch": plan.epoch, "step": step + 1, "steps": plan.steps, "loss": loss,
                  "images_per_s": _films(plan, first, step + 1) / trained_s,
-                 "wait_share": so_far.wait_s / so_far.train_s,
+                 "trained_steps": s.state.step, "wait_share": so_far.wait_s / so_far.train_s,
                  "epochs": s.recipe.train.epochs, "step_s": trained_s / (step + 1 - first)}
             )  # fmt: skip
         every = s.recipe.train.checkpoint_every_steps

@@ -38,6 +38,10 @@ def _open(recipe: Recipe) -> Dataset:
                 f"{name}: {place} exists in this process only, and workers are processes of their own; use "
                 "train.workers=0, or another place."
             )
+    if recipe.train.tensorboard:
+        from ray_cxr.train.event_files import check_tensorboard
+
+        check_tensorboard()
     return open_dataset(recipe.dataset, ("train", "validation"), recipe.fold)
 
 

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from ray_cxr.train.dry_run import dry_run
 from ray_cxr.train.epoch import prepare_epoch, train_epoch
+from ray_cxr.train.event_files import reporting_to_tensorboard
 from ray_cxr.train.progress import told
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
@@ -20,11 +21,11 @@ from ray_cxr.train.worker import Worker
 
 def train(recipe: Recipe, worker: Worker) -> None:
     """Trains to the last epoch, going on from the newest whole checkpoint in `recipe.out`."""
-    with closing(open_session(recipe, worker)) as s:
-        if worker.is_first and s.state.history:
+    with reporting_to_tensorboard(recipe, worker) as reporting, closing(open_session(recipe, reporting)) as s:
+        if s.worker.is_first and s.state.history:
             # A kill between the last checkpoint and its line would leave the file a line short for ever.
             write_history(s.run, s.state.history)
-            worker.report(
+            s.worker.report(
                 {"kind": "resumed", "epochs": recipe.train.epochs, "history": told(s.state.history)}
             )
         stopped = s.state.is_stopped(recipe.train.patience)
@@ -32,7 +33,7 @@ def train(recipe: Recipe, worker: Worker) -> None:
         for epoch in range(first, recipe.train.epochs + 1):
             if stopped:
                 text = f"no better epoch in {recipe.train.patience} after epoch {s.state.best_epoch}: training ends"
-                worker.report({"kind": "note", "text": text})
+                s.worker.report({"kind": "note", "text": text})
                 break
             prepare_epoch(s, epoch)
             plan = s.train_stream.plan(epoch)
@@ -46,5 +47,5 @@ def train(recipe: Recipe, worker: Worker) -> None:
                 s.saver.wait()
                 line["seconds"]["checkpoint"] = round(time.perf_counter() - started, 3)
                 write_history(s.run, s.state.history)
-                worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
-            stopped = worker.agree(s.state.is_stopped(recipe.train.patience))
+                s.worker.report({"kind": "epoch", "epochs": recipe.train.epochs, **line})
+            stopped = s.worker.agree(s.state.is_stopped(recipe.train.patience))

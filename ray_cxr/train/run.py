@@ -37,6 +37,7 @@ MAY_DIFFER = {
     "train.gpu",
     "train.max_failures",
     "train.checkpoint_every_steps",
+    "train.tensorboard",
 }
 """Settings that change where and how fast, never what: a run may go on with others."""
 _PACKAGES = (

@@ -65,6 +65,8 @@ class TrainSettings(Settings):
     """One GPU per worker: yes, no, or `auto` = where there are any."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
+    tensorboard: bool = False
+    """Write figures of each step and epoch for TensorBoard, too, into `tensorboard/` of `out`; needs the extra `tensorboard`."""
     max_failures: int = Field(default=2, ge=0)
     """How often training is started again from the last checkpoint after a worker died."""
 
