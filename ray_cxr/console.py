@@ -62,13 +62,17 @@ class ConsoleProgress:
             self._finish()
         self._print(line)
 
+    def update(self, done: int, note: str) -> None:
+        """So many of what is counted are done."""
+        self._set(done, note)
+
     def _set(self, done: int, note: str) -> None:
         self._done = done
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=done, note=note)
         elif done < self._total and time.monotonic() - self._shown >= _PLAIN_INTERVAL_S:
             self._shown = time.monotonic()
-            self._print(f"{self._what}: {done:,} of {self._total:,} ({note})")
+            self._print(f"{self._what}: {done:,} of {self._total:,}{f' ({note})' if note else ''}")
 
     def _finish(self) -> None:
         if self._progress is not None:

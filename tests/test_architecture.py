@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ray_cxr"
 STAGES = [
-    "labels", "films", "splits", "shards", "stream", "model", "loss", "train", "tune", "evaluate", "report",
+    "labels", "films", "splits", "shards", "stream", "model", "loss", "train", "crossval", "tune", "evaluate", "report",
 ]  # fmt: skip
 LEAVES = [
     "axes",
@@ -24,7 +24,7 @@ LEAVES = [
 ]
 TOP = ["job", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-    "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",
+    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",
 }  # fmt: skip
 """Modules that use Ray; all others decide things, and can be tested without it."""
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import audit, commands, compare, demo, doctor, evaluate, explore, init, settings
+from ray_cxr.cli import audit, commands, compare, crossval, demo, doctor, evaluate, explore, init, settings
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import InputError, RayCxrError
@@ -35,6 +35,7 @@ app.command()(init.init)
 app.command()(commands.prepare)
 app.command()(explore.explore)
 app.command()(commands.train)
+app.command()(crossval.crossval)
 app.command()(evaluate.evaluate)
 app.command()(commands.predict)
 app.command()(audit.audit)

@@ -14,6 +14,7 @@ from ray_cxr.job import Job
 from ray_cxr.storage import Folder
 
 if TYPE_CHECKING:
+    from ray_cxr.evaluate.crossval import CrossValidation
     from ray_cxr.evaluate.evaluate import Evaluation
     from ray_cxr.evaluate.figures import Choices
     from ray_cxr.evaluate.from_files import Files, FilesEvaluation
@@ -45,6 +46,23 @@ def run_train(settings: Job) -> dict[str, Any]:
     if metrics["split"] != "validation":  # the run has been evaluated since
         metrics = run.read_json("metrics-validation.json")
     return metrics
+
+
+def run_crossval(settings: Job) -> tuple[CrossValidation, str]:
+    """`crossval` with progress and report; gives what it found and the report's path."""
+    from ray_cxr.cli.fold_progress import FoldProgress
+    from ray_cxr.crossval.folds import train_folds
+    from ray_cxr.evaluate.crossval import measure_folds
+    from ray_cxr.report.crossval.write import write_crossval_report
+
+    out = Folder(settings.out)
+    with ConsoleProgress() as progress:
+        progress.say(f"cross-validation in {out}")
+        kept = settings.model_copy(update={"dataset": Folder(settings.dataset).url})
+        trained = train_folds(kept, FoldProgress(progress))
+    found = measure_folds(trained)
+    write_crossval_report(out, found)
+    return found, f"{out.url}/report/index.html"
 
 
 def run_evaluate(

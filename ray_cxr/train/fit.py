@@ -6,7 +6,7 @@ Reads and writes what `loop` does. What takes seconds to import is imported whil
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     import torch
 
 Show = Callable[[dict[str, Any]], None]
+R = TypeVar("R", bound=Recipe)
 
 
 def check_recipe(recipe: Recipe) -> Dataset:
     """Finds now, in seconds, what would fail later in every worker. Raises InputError, RefusedError."""
-    dataset = _open(recipe)
-    _check_training(recipe, dataset)
+    dataset = open_for(recipe)
+    check_training(recipe, dataset)
     return dataset
 
 
-def _open(recipe: Recipe) -> Dataset:
+def open_for(recipe: Recipe) -> Dataset:
     """The data set: what can be found wrong at once."""
     for name in ("dataset", "out"):
         place = getattr(recipe, name)
@@ -45,7 +46,7 @@ def _open(recipe: Recipe) -> Dataset:
     return open_dataset(recipe.dataset, ("train", "validation"), recipe.fold)
 
 
-def _check_training(recipe: Recipe, dataset: Dataset) -> None:
+def check_training(recipe: Recipe, dataset: Dataset) -> None:
     """What the data set lets be trained, and the model itself."""
     from ray_cxr.train.batch_norm import synchronise
     from ray_cxr.train.session import build_classifier
@@ -75,12 +76,12 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
     With workers ≥ 1 Ray starts while the rest is checked. `show` gets the events of `Worker.report`.
     """
-    dataset, workers = _open(recipe), recipe.train.workers
+    dataset, workers = open_for(recipe), recipe.train.workers
     if workers:
         text = f"starting Ray and {workers} worker{'s' * (workers > 1)}; takes about 20 seconds"
         show({"kind": "note", "text": text})
     with ray_starting(workers) as ray_is_up:
-        _check_training(recipe, dataset)
+        check_training(recipe, dataset)
         ray_is_up()
         if dataset.leak_warning:
             show({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
@@ -88,16 +89,17 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
         resumed = claim_run(recipe, config_yaml, dataset)
         if workers == 0:
-            _fit_here(recipe, show)
+            fit_here(recipe, show)
         else:
             from ray_cxr.train.ray_trainer import fit_with_ray
 
             with ProgressFollower(Folder(recipe.out), show):
-                fit_with_ray(_with_absolute_paths(recipe), show)
+                fit_with_ray(with_absolute_paths(recipe), show)
     return resumed
 
 
-def _fit_here(recipe: Recipe, show: Show) -> None:
+def fit_here(recipe: Recipe, show: Show) -> None:
+    """Trains in this process, as the only worker. A debugger stops anywhere in it."""
     from ray_cxr.train.loop import train
     from ray_cxr.train.worker import Worker
 
@@ -115,7 +117,7 @@ def _device(recipe: Recipe) -> torch.device:
     return torch.device("cuda" if gpu else "cpu")
 
 
-def _with_absolute_paths(recipe: Recipe) -> Recipe:
+def with_absolute_paths(recipe: R) -> R:
     """Workers run in a directory of their own, so a relative path would mean another place there."""
     from ray_cxr.model.sources import NAMED_WEIGHTS
 

@@ -27,7 +27,8 @@ from ray_cxr.train.settings import Recipe
 from ray_cxr.train.worker import Worker
 
 CPUS_PER_WORKER = 1.0
-_READS_AT_ONCE = 2
+READING_CPUS = 2 * READ_TASK_CPUS
+"""Beside the workers, for two tasks that read films."""
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -37,13 +38,16 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
         pass
 
 
-def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None:
-    """Runs the training to its end, starting it again after a worker's death. Paths must be absolute."""
-    gpu = _wants_gpu(recipe)
+def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads: int | None = None) -> None:
+    """Runs the training to its end, starting it again after a worker's death. Paths must be absolute.
+
+    threads: of each worker; None: as many as there are cores for it where no other training runs.
+    """
+    gpu = wants_gpu(recipe)
     _check_room(recipe.train.workers, gpu=gpu)
     for attempt in range(recipe.train.max_failures + 1):
         try:
-            return _fit_once(recipe, gpu=gpu)
+            return _fit_once(recipe, threads or _threads(recipe.train.workers), gpu=gpu)
         except ray.train.WorkerGroupError as error:
             # A mistake of the user's would come again with every attempt: it ends the training at once.
             for failure in error.worker_failures.values():
@@ -60,14 +64,14 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None]) -> None
             show({"kind": "note", "text": f"{text}{recipe.train.max_failures})"})
 
 
-def _fit_once(recipe: Recipe, *, gpu: bool) -> None:
+def _fit_once(recipe: Recipe, threads: int, *, gpu: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
         # Ray Train insists on a place of its own; nothing of ours goes there.
         _Trainer(
             _worker_main,
             train_loop_config={
                 "recipe": recipe.model_dump(include=set(Recipe.model_fields)),
-                "threads": _threads(recipe.train.workers),
+                "threads": threads,
             },
             scaling_config=ScalingConfig(
                 num_workers=recipe.train.workers,
@@ -101,7 +105,8 @@ def _threads(workers: int) -> int:
     return max(1, usable_cores() // workers_per_node)
 
 
-def _wants_gpu(recipe: Recipe) -> bool:
+def wants_gpu(recipe: Recipe) -> bool:
+    """Whether each worker has a GPU, of the Ray that runs."""
     if recipe.train.gpu != "auto":
         return recipe.train.gpu
     return float(ray.cluster_resources().get("GPU", 0)) >= recipe.train.workers
@@ -110,7 +115,7 @@ def _wants_gpu(recipe: Recipe) -> bool:
 def _check_room(workers: int, *, gpu: bool) -> None:
     """Ray would wait for ever for what the cluster does not have; workers that take every CPU starve Ray Data."""
     have = ray.cluster_resources()
-    cpus = workers * CPUS_PER_WORKER + _READS_AT_ONCE * READ_TASK_CPUS
+    cpus = workers * CPUS_PER_WORKER + READING_CPUS
     if have.get("CPU", 0) < cpus:
         raise InputError(
             f"train.workers: {workers} workers and the reading of films need {cpus:g} CPUs, but the cluster has "
