@@ -16,11 +16,11 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """What the attempts end with, the first of them first; then one ends well."""
     made: list[Exception] = []
 
-    def attempt(recipe: Recipe, *, gpu: bool) -> None:
+    def attempt(recipe: Recipe, threads: int, *, gpu: bool) -> None:
         if made:
             raise ray.train.WorkerGroupError("the group failed", {1: made.pop(0)})
 
-    monkeypatch.setattr(module, "_wants_gpu", lambda recipe: False)
+    monkeypatch.setattr(module, "wants_gpu", lambda recipe: False)
     monkeypatch.setattr(module, "_check_room", lambda workers, *, gpu: None)
     monkeypatch.setattr(module, "_fit_once", attempt)
     return made
@@ -28,9 +28,8 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
 
 def _fit(max_failures: int) -> list[str]:
     events: list[dict[str, Any]] = []
-    fit_with_ray(
-        Recipe.model_validate({"train": {"workers": 2, "max_failures": max_failures}}), events.append
-    )
+    recipe = Recipe.model_validate({"train": {"workers": 2, "max_failures": max_failures}})
+    fit_with_ray(recipe, events.append, threads=1)
     return [e["text"] for e in events]
 
 
