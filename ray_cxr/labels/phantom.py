@@ -5,6 +5,7 @@ side turns into a film (`describe`). No number depends on how many patients are 
 random streams of his own, keyed by (seed, patient, film, purpose).
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -183,18 +184,22 @@ def patient_course(seed: int, patient: int) -> Course:
     return Course(sex, tuple(ages), tuple(views), tuple(findings))
 
 
-def phantom_table(patients: int, seed: int) -> pd.DataFrame:
-    """The label table of the first `patients` patients, one row a film, ordered by patient then film.
+def phantom_table(patients: int, seed: int, min_films: int = 1) -> pd.DataFrame:
+    """The label table of the first `patients` patients with `min_films` films or more, ordered by patient then film.
 
     Columns: image_id, patient_id, locator, view ("PA"/"AP"), age (years), sex ("F"/"M"), then one float32
-    column of 0.0/1.0 for each of `FINDINGS`. Raises ValueError for a negative number of patients or seed.
+    column of 0.0/1.0 for each of `FINDINGS`. Raises ValueError for a negative number of patients or seed, and for more
+    films than a patient has.
     """
     if patients < 0 or seed < 0:
         raise ValueError(f"patients and seed must be 0 or more, but got patients={patients}, seed={seed}.")
+    if min_films > MAX_FILMS:
+        raise ValueError(f"min_films must be {MAX_FILMS} or less, but got min_films={min_films}.")
     columns = ("image_id", "patient_id", "locator", "view", "age", "sex")
     rows: list[tuple[str, str, str, str, float, str]] = []
     labels: list[tuple[bool, ...]] = []
-    for patient in range(patients):
+    with_enough = (p for p in itertools.count() if len(patient_course(seed, p).findings) >= min_films)
+    for patient in itertools.islice(with_enough, patients):
         course = patient_course(seed, patient)
         patient_id = _patient_id(patient)
         for film, (view, age) in enumerate(zip(course.views, course.ages, strict=True)):

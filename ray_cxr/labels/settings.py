@@ -36,7 +36,9 @@ class PhantomSource(Settings):
     kind: Literal["phantom"] = "phantom"
     """Which kind of source this is."""
     patients: int = Field(default=900, ge=4, le=1_000_000)
-    """Number of drawn patients; each has about two films."""
+    """Number of drawn patients; each has about two films, more with `min_films`."""
+    min_films: int = Field(default=1, ge=1, le=4)
+    """Draw only patients with at least so many films; all films of a patient show his anatomy and his mark."""
     drawing_seed: int = Field(default=0, ge=0)
     """Seed of the drawing; the job's `seed` governs only splits and training."""
     max_refused: float = Field(default=0.0, ge=0, le=1)

@@ -142,7 +142,7 @@ def _read(source: Source, keep_missing: bool) -> SourceTable:
         case FolderSource():
             return folder_table(source)
         case PhantomSource():
-            frame = phantom_table(source.patients, source.drawing_seed)
+            frame = phantom_table(source.patients, source.drawing_seed, source.min_films)
             return SourceTable(frame.assign(film_name=frame["image_id"]), PHANTOM_FINDINGS, len(frame))
 
 

@@ -44,6 +44,16 @@ def test_a_patients_rows_do_not_depend_on_how_many_are_asked_for(table: pd.DataF
     pd.testing.assert_frame_equal(few, table.iloc[: len(few)])
 
 
+def test_patients_of_few_films_are_passed_over(table: pd.DataFrame) -> None:
+    """Who is left keeps his number and all his films; too many films to ask for are refused."""
+    films = table.groupby("patient_id")["image_id"].transform("size")
+    expected = table[films >= 4].reset_index(drop=True)
+    found = phantom_table(expected["patient_id"].nunique(), SEED, min_films=4)
+    pd.testing.assert_frame_equal(found, expected)
+    with pytest.raises(ValueError, match=f"min_films={MAX_FILMS + 1}"):
+        phantom_table(1, SEED, min_films=MAX_FILMS + 1)
+
+
 def test_no_patients_is_an_empty_table_and_fewer_an_error() -> None:
     assert phantom_table(0, SEED).empty
     assert list(phantom_table(0, SEED).columns) == list(phantom_table(1, SEED).columns)
