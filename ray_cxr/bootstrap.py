@@ -29,9 +29,9 @@ _BLOCK = 32
 
 @dataclass(frozen=True)
 class Draws:
-    """counts: [D, P] uint16, how often a draw holds a patient. unit_of: [N] int64, the patient of each film."""
+    """counts: [D, P], how often (or with what weight) a draw holds a patient. unit_of: [N] int64, the patient of each film."""
 
-    counts: NDArray[np.uint16]
+    counts: NDArray[np.uint16] | Floats
     unit_of: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -63,15 +63,31 @@ def draw_patient_weights(patients: Sequence[Hashable], draws: int, seed: int) ->
     A function of the set of patients, draws and seed alone, whatever the order of the films. To draw films instead, give
     each film its own name.
     """
-    seen_as, names = pd.factorize(np.asarray(patients, object))
-    place = np.empty(len(names), np.int64)
-    place[sorted(range(len(names)), key=lambda n: str(names[n]))] = np.arange(len(names))
-    unit_of = place[seen_as]
-    units, rng = len(names), np.random.Generator(np.random.PCG64(seed))
+    unit_of, units = _units(patients)
+    rng = np.random.Generator(np.random.PCG64(seed))
     counts = np.zeros((draws, units), np.uint16)
     for draw in range(draws):
         counts[draw] = np.bincount(rng.integers(0, units, units), minlength=units)
     return Draws(counts, unit_of)
+
+
+def weigh_patients(patients: Sequence[Hashable], draws: int, seed: int) -> Draws:
+    """The Bayesian bootstrap (Rubin, "The Bayesian bootstrap", Annals of Statistics 9, 1981): weights that are never 0.
+
+    Each patient of each draw weighs what an exponential variable of mean 1 does: the spread is that of `draw_patient_weights`, but a
+    finding of two patients can be measured in every draw.
+    """
+    unit_of, units = _units(patients)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return Draws(rng.exponential(size=(draws, units)), unit_of)
+
+
+def _units(patients: Sequence[Hashable]) -> tuple[NDArray[np.int64], int]:
+    """The number of each film's patient [N], by the patients' sorted names, and how many patients there are."""
+    seen_as, names = pd.factorize(np.asarray(patients, object))
+    place = np.empty(len(names), np.int64)
+    place[sorted(range(len(names)), key=lambda n: str(names[n]))] = np.arange(len(names))
+    return place[seen_as], len(names)
 
 
 @dataclass(frozen=True)
@@ -223,6 +239,25 @@ def mean_of_draws(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     known = ~np.isnan(table)
     sums, counts = np.where(known, table, 0).sum(axis=0), known.sum(axis=0)
     return np.asarray(np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0))
+
+
+def whole_mean(tables: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """[D] mean over several figures' draws [D]; NaN where a draw cannot measure every one of them.
+
+    A draw without a rare finding would give the mean of the others, which is another figure.
+    """
+    return np.asarray(np.stack(tables).mean(axis=0))
+
+
+def interval_of_whole(values: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Percentile interval over the draws [D] that are whole (not NaN); None where that is half of them or fewer."""
+    whole = values[~np.isnan(values)]
+    return interval(whole) if 2 * len(whole) > len(values) else None
+
+
+def mean_interval(tables: Sequence[NDArray[np.float64]]) -> tuple[float, float] | None:
+    """Interval of the mean over several figures, in draws that can measure every one of them; None where there are none."""
+    return interval_of_whole(whole_mean(tables)) if tables else None
 
 
 def p_value(differences: ArrayLike) -> float | None:

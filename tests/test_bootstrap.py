@@ -14,6 +14,7 @@ from ray_cxr.bootstrap import (
     interval,
     p_value,
     percentiles,
+    weigh_patients,
     weighted_areas,
     weighted_auroc,
     weighted_average_precision,
@@ -166,3 +167,16 @@ def test_intervals_by_patient_hold_the_truth_in_90_to_97_percent() -> None:
     by_patient, by_film = coverage(simulations=1000, patients=150, draws=1000)
     assert 0.90 <= by_patient <= 0.97
     assert by_film < 0.80
+
+
+def test_weights_of_patients_spread_as_draws_do_and_are_never_0() -> None:
+    labels, scores, _ = sample(5, 300)
+    patients = list(np.repeat(np.arange(150), 2))
+    drawn = area_draws(labels, scores, draw_patient_weights(patients, 2000, seed=0))[0]
+    weighted = area_draws(labels, scores, weigh_patients(patients, 2000, seed=0))[0]
+    assert weighted.std() == pytest.approx(drawn.std(), rel=0.1)
+    assert weighted.mean() == pytest.approx(drawn.mean(), abs=0.005)
+    rare = np.zeros(300)
+    rare[:2] = 1  # one patient: 0.37 of the draws lack him
+    assert np.isnan(area_draws(rare, scores, draw_patient_weights(patients, 200, seed=0))[0]).mean() > 0.25
+    assert not np.isnan(area_draws(rare, scores, weigh_patients(patients, 200, seed=0))[0]).any()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ray_cxr.axes import Labels, Scores
-from ray_cxr.bootstrap import LEVEL, draw_patient_weights, interval
+from ray_cxr.bootstrap import LEVEL, draw_patient_weights, interval, mean_interval
 from ray_cxr.errors import InputError
 from ray_cxr.evaluate.finding import FindingFigures, OneFinding, Shared, Weighted
 from ray_cxr.evaluate.holm import holm
@@ -135,18 +135,6 @@ def _ends(ends: tuple[float, float] | None) -> list[float] | None:
     return None if ends is None else list(ends)
 
 
-def _mean_interval(draws: Sequence[np.ndarray[Any, np.dtype[np.float64]]]) -> list[float] | None:
-    """Of the mean over findings in the same draws, those in which every one of them can be measured.
-
-    A draw without a rare finding would give the mean of others, which is another figure. None where that is half of the draws.
-    """
-    if not draws:
-        return None
-    means = np.stack(draws).mean(0)
-    whole = means[~np.isnan(means)]
-    return _ends(interval(whole)) if 2 * len(whole) > len(means) else None
-
-
 def _intervals(found: Mapping[str, FindingFigures | None], test: Scored, choices: Choices) -> dict[str, Any]:
     there = {f: g for f, g in found.items() if g is not None}
     image = {f: g.image_draws for f, g in there.items() if g.image_draws is not None}
@@ -158,14 +146,14 @@ def _intervals(found: Mapping[str, FindingFigures | None], test: Scored, choices
         "level": LEVEL,
         "draws": choices.draws,
         "seed": choices.seed,
-        "mean_auroc": _mean_interval([g.auroc_draws for f, g in there.items() if f in test.in_means]),
-        "mean_average_precision": _mean_interval([g.average_precision_draws for f, g in there.items() if f in test.in_means]),
+        "mean_auroc": _ends(mean_interval([g.auroc_draws for f, g in there.items() if f in test.in_means])),
+        "mean_average_precision": _ends(mean_interval([g.average_precision_draws for f, g in there.items() if f in test.in_means])),
         "auroc": _for_all(found, auroc),
         "average_precision": _for_all(found, {f: _ends(interval(g.average_precision_draws)) for f, g in there.items()}),
         "delong": {f: _ends(g.delong) if g else None for f, g in found.items()},
         "delong_clustered": {f: _ends(g.delong_clustered) if g else None for f, g in found.items()} if test.clustered else None,
         "image_level": {
-            "mean_auroc": _mean_interval([draws for f, draws in image.items() if f in test.in_means]),
+            "mean_auroc": _ends(mean_interval([draws for f, draws in image.items() if f in test.in_means])),
             "auroc": _for_all(found, by_film),
             "narrower_by": narrower_by(auroc, by_film),
         } if test.clustered else None,

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from ray_cxr.bootstrap import mean_interval
 from ray_cxr.errors import InputError
-from ray_cxr.evaluate.figures import NOT_PROBABILITIES, Choices, _mean_interval, measure, narrower_by
+from ray_cxr.evaluate.figures import NOT_PROBABILITIES, Choices, measure, narrower_by
 from ray_cxr.evaluate.inputs import Scored
 from ray_cxr.evaluate.misses import MOST, worst_misses
 
@@ -68,7 +69,7 @@ def test_one_class_is_null_everywhere(metrics: dict[str, Any]) -> None:
 def test_the_mean_is_of_the_same_findings_in_every_draw(missing: int, known: bool) -> None:
     common = np.linspace(0.70, 0.72, 100)
     rare = np.where(np.arange(100) < missing, np.nan, 0.9)
-    ends = _mean_interval([common, rare])
+    ends = mean_interval([common, rare])
     if not known:
         assert ends is None
     else:
