@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ray_cxr.config import read_settings
 from ray_cxr.shards.settings import Preparation
-from ray_cxr.train.settings import Recipe
+from ray_cxr.tune.settings import SearchRecipe
 
 
-class Job(Recipe, Preparation):
+class Job(SearchRecipe, Preparation):
     """All settings. The defaults are the demonstration: drawn films, a small network, nothing to download."""
 
 

@@ -81,11 +81,16 @@ def ray_starting(workers: int) -> Iterator[Callable[[], None]]:
         one.shutdown(wait=begun)
 
 
+def set_environment(*, here: bool = False) -> None:
+    """Ray's own settings, for this process and what it starts; here: of a Ray on this machine alone."""
+    for name, value in (_ENVIRONMENT | _ENVIRONMENT_HERE if here else _ENVIRONMENT).items():
+        os.environ.setdefault(name, value)
+
+
 def start_ray(cpus: int, store_bytes: int) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts Ray here with so many CPUs and so large an object store."""
     joined = bool(os.environ.get("RAY_ADDRESS"))
-    for name, value in (_ENVIRONMENT if joined else _ENVIRONMENT | _ENVIRONMENT_HERE).items():
-        os.environ.setdefault(name, value)
+    set_environment(here=not joined)
     import ray
 
     # Ray writes its token file and session folders with the umask's rights, 0644 and 0755 by default.

@@ -24,7 +24,8 @@ LEAVES = [
 ]
 TOP = ["job", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session",
+    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "tune.halving",
+    "tune.ray_search", "ray_session",
 }  # fmt: skip
 """Modules that use Ray; all others decide things, and can be tested without it."""
 

@@ -14,7 +14,19 @@ from typing import Annotated
 import typer
 
 from ray_cxr import __version__
-from ray_cxr.cli import audit, commands, compare, crossval, demo, doctor, evaluate, explore, init, settings
+from ray_cxr.cli import (
+    audit,
+    commands,
+    compare,
+    crossval,
+    demo,
+    doctor,
+    evaluate,
+    explore,
+    init,
+    settings,
+    tune,
+)
 from ray_cxr.cli.arguments import Json
 from ray_cxr.cli.output import Output, output, use_output
 from ray_cxr.errors import InputError, RayCxrError
@@ -35,6 +47,7 @@ app.command()(init.init)
 app.command()(commands.prepare)
 app.command()(explore.explore)
 app.command()(commands.train)
+app.command()(tune.tune)
 app.command()(crossval.crossval)
 app.command()(evaluate.evaluate)
 app.command()(commands.predict)

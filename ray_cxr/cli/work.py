@@ -5,10 +5,13 @@ Heavy imports wait until they are needed, so that help comes at once.
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ray_cxr.config import to_yaml
+import yaml
+
+from ray_cxr.config import to_yaml, validated
 from ray_cxr.console import ConsoleProgress
 from ray_cxr.job import Job
 from ray_cxr.storage import Folder
@@ -63,6 +66,47 @@ def run_crossval(settings: Job) -> tuple[CrossValidation, str]:
     found = measure_folds(trained)
     write_crossval_report(out, found)
     return found, f"{out.url}/report/index.html"
+
+
+def run_tune(settings: Job) -> dict[str, Any]:
+    """`tune` with a live table and its report, also where too many trials failed; gives what `summary.json` holds."""
+    from ray_cxr.cli.search_table import SearchTable
+    from ray_cxr.report.tune.write import write_study_report
+    from ray_cxr.tune.tune import FailedSearchError, search
+
+    out = Folder(settings.out)
+    try:
+        with SearchTable() as table:
+            table.say(f"searching in {out}")
+            summary = search(settings, to_yaml(settings), table.show)
+    except FailedSearchError:
+        write_study_report(out)
+        raise
+    write_study_report(out)
+    return summary
+
+
+def run_final(study: Folder) -> dict[str, Any]:
+    """Trains `best.yaml` of a search and evaluates that run, once; gives `summary.json`, which then holds its test score."""
+    from ray_cxr.report.tune.write import write_study_report
+
+    summary: dict[str, Any] = study.read_json("summary.json")
+    best = validated(Job, yaml.safe_load(study.read_bytes("best.yaml")))
+    run_train(best)
+    run = Folder(best.out)
+    # A search that goes on after its end shall not open the test split again for the same model.
+    if not run.exists("predictions-test.parquet"):
+        run_evaluate(run, None)
+    metrics = run.read_json("metrics.json")
+    summary["final"] = {
+        "run": posixpath.basename(best.out),
+        "metric": "mean_auroc",
+        "value": metrics["mean_auroc"],
+        "interval": metrics["intervals"]["mean_auroc"],
+    }
+    study.write_json("summary.json", summary)
+    write_study_report(study)
+    return summary
 
 
 def run_evaluate(

@@ -1,7 +1,8 @@
 """Progress of a training across processes: rank 0 writes `progress.json` now and then, the driver follows it.
 
 A file needs no extra process and works wherever the run directory can be seen by both. Events by `kind`: `note`, `resumed`,
-`epoch`, which are all told; `step` and `validation`, which are worth telling while they are the newest.
+`epoch`, which are all told; `step` and `validation`, which are worth telling while they are the newest. By a file,
+too, a training that a search has no more use for is asked to end.
 """
 
 from __future__ import annotations
@@ -12,14 +13,26 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ray_cxr.errors import RayCxrError
 from ray_cxr.storage import Folder
 
 NAME = "progress.json"
 PASSING = ("step", "validation")
 """Kinds of events that the next one takes the place of."""
+STOP = "stop-training"
+"""A file of this name in the run directory ends the training at one of the next steps."""
 _TOLD = ("epoch", "train_loss", "validation_loss", "mean_auroc", "best", "images_per_s", "seconds")
 _LOCAL_INTERVAL_S = 0.5
 _URL_INTERVAL_S = 5.0
+
+
+class StoppedError(RayCxrError):
+    """The training was asked to end; what it has saved stays."""
+
+
+def ask_to_stop(run: Folder) -> None:
+    """Ends the training of a run, wherever its workers are, with `StoppedError`."""
+    run.write_bytes(STOP, b"")
 
 
 def told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -28,7 +41,10 @@ def told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class ProgressFile:
-    """Rank 0's end: keeps what stays, and the newest of what passes; written at most twice a second."""
+    """Rank 0's end: keeps what stays, and the newest of what passes; written at most twice a second.
+
+    Raises StoppedError where the run was asked to end.
+    """
 
     def __init__(self, run: Folder) -> None:
         self._run = run
@@ -47,6 +63,8 @@ class ProgressFile:
             self._run.write_bytes(
                 NAME, json.dumps({"attempt": self._attempt, "events": self._events}).encode()
             )
+            if self._run.exists(STOP):
+                raise StoppedError("the training was asked to end.")
 
 
 class ProgressFollower:
@@ -62,7 +80,8 @@ class ProgressFollower:
         self._thread = threading.Thread(target=self._follow, daemon=True, name="progress")
 
     def __enter__(self) -> ProgressFollower:
-        self._run.remove(NAME)
+        for name in (NAME, STOP):
+            self._run.remove(name)
         self._thread.start()
         return self
 
@@ -70,7 +89,8 @@ class ProgressFollower:
         self._done.set()
         self._thread.join()
         self._look()
-        self._run.remove(NAME)
+        for name in (NAME, STOP):
+            self._run.remove(name)
 
     def _follow(self) -> None:
         while not self._done.wait(self._interval_s):

@@ -32,7 +32,7 @@ def test_config_schema_knows_every_setting_with_its_sentence(capfd: pytest.Captu
     assert run(["config", "schema"]) == 0
     schema = json.loads(capfd.readouterr().out)
     assert set(schema["properties"]) == {
-        "seed", "out", "dataset", "fold", "source", "findings", "split", "shards", "stream", "model", "loss", "train",
+        "seed", "out", "dataset", "fold", "source", "findings", "split", "shards", "stream", "model", "loss", "train", "tune",
     }  # fmt: skip
     for name, definition in schema["$defs"].items():
         for key, setting in definition["properties"].items():

@@ -209,7 +209,7 @@ def _curve(folder: Folder, run: str) -> list[tuple[int, float]]:
     if not run or not place.exists("history.jsonl"):
         return []
     lines = map(json.loads, place.read_bytes("history.jsonl").decode().splitlines())
-    return [(int(line["epoch"]), float(line["mean_auroc"])) for line in lines]
+    return [(int(e["epoch"]), float(e["mean_auroc"])) for e in lines if e["mean_auroc"] is not None]
 
 
 def read_settings(folder: Folder) -> tuple[str, dict[str, Any]]:
