@@ -58,7 +58,10 @@ def trial_table(
     planned: int,
     runs: int = 1,
 ) -> pd.DataFrame:
-    """A row a trial, by number. planned: epochs of a training that draws none of its own; runs: trainings of a trial."""
+    """A row a trial, by number; every column also where there is none yet.
+
+    planned: epochs of a training that draws none of its own; runs: trainings of a trial.
+    """
     front = pareto_front(trials, objectives)
     rows = []
     for trial in trials:
@@ -73,9 +76,24 @@ def trial_table(
                "train_seconds": done.train_seconds, **_times(trial), "reason": trial.user_attrs.get("reason", ""),
                "run": run_name(trial.number), "pareto": trial.number in front}
         )  # fmt: skip
-    frame = pd.DataFrame(rows)
+    names = [
+        *("number", "state", "origin"),
+        *(f"param:{name}" for name in parameters),
+        *(f"objective:{name}" for name in objectives),
+        *(
+            "epochs",
+            "epochs_planned",
+            "train_seconds",
+            "seconds",
+            "started",
+            "ended",
+            "reason",
+            "run",
+            "pareto",
+        ),
+    ]
     floats = {f"objective:{name}": "float64" for name in objectives}
-    return frame.astype(_TYPES | floats) if rows else frame
+    return pd.DataFrame(rows, columns=names).astype(_TYPES | floats)
 
 
 def objective_values(

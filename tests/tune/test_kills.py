@@ -64,12 +64,11 @@ def test_a_search_that_is_killed_again_and_again(
     known: dict[int, tuple[object, ...]] = {}
     drawn: dict[int, tuple[object, ...]] = {}
     for _ in range(4):
-        process = started(job, tmp_path)
-        end = time.monotonic() + draw.uniform(3, 40)
-        while time.monotonic() < end and process.poll() is None:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        with started(job, tmp_path) as process:
+            end = time.monotonic() + draw.uniform(3, 40)
+            while time.monotonic() < end and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
         now = ended_trials(out)
         assert {n: now[n] for n in known} == known, "what has ended stays as it is"
         known = now

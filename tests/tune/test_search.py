@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
+from ray_cxr.tune.records import trial_table
 from ray_cxr.tune.search import Plan
 from tests.tune.conftest import Player
 
@@ -43,6 +44,18 @@ def test_the_number_asked_for_is_reached_and_optuna_knows_the_truth(player: Make
     assert set(frame["state"]) == {"complete", "pruned"}
     assert (frame["train_seconds"] == 3.0 * frame["epochs"]).all()
     assert frame["objective:mean_auroc"].notna().all()
+
+
+def test_the_table_has_its_columns_before_the_first_trial(player: Make) -> None:
+    """A search that is killed before it has drawn a trial leaves a table that is read like any other."""
+    p = player(by_rate, "tune.trials=2", space=RATE)
+    p.play()
+    full = table(p)
+    empty = trial_table([], ["mean_auroc"], list(RATE), set(), {}, planned=3)
+    assert empty.empty
+    assert empty.columns.tolist() == full.columns.tolist()
+    numbers = full.select_dtypes("number").columns
+    assert empty[numbers].dtypes.tolist() == full[numbers].dtypes.tolist()
 
 
 def test_the_same_search_twice_is_the_same(player: Make, tmp_path: Path) -> None:
