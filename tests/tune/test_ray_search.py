@@ -98,8 +98,17 @@ def held() -> dict[str, float]:
     }
 
 
+def still_held(seconds: float) -> dict[str, float]:
+    """What is not given back within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while any((now := held()).values()) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return {name: value for name, value in now.items() if value}
+
+
 def test_more_trials_than_fit_all_end_and_leave_nothing_behind(player: Make) -> None:
-    before, most = held(), 0.0
+    most = 0.0
+    assert still_held(60) == {}
     p = player(never, "tune.trials=14", "tune.concurrency=10", "tune.cpus_per_trial=2", space=RATE)
     search = p.open()
 
@@ -120,10 +129,7 @@ def test_more_trials_than_fit_all_end_and_leave_nothing_behind(player: Make) -> 
     assert (frame["state"] == "pruned").sum() >= 3, "some are to be stopped, for they may leak"
     stopped = frame[frame["state"] == "pruned"]
     assert (stopped["epochs"] < 3).all()
-    deadline = time.monotonic() + 30
-    while (after := held()) != before and time.monotonic() < deadline:
-        time.sleep(0.3)
-    assert after == before
+    assert still_held(60) == {}
 
 
 def test_trials_that_fail_are_recorded_and_the_search_goes_on(player: Make) -> None:
@@ -148,7 +154,7 @@ def test_trials_that_fail_are_recorded_and_the_search_goes_on(player: Make) -> N
 @pytest.mark.timeout(900)
 def test_trials_of_two_workers_each_take_turns_and_leave_nothing_behind(player: Make) -> None:
     """Trained for real: each trial starts a Ray Train of its own; the cluster has room for one at a time, or for two badly."""
-    before = held()
+    assert still_held(60) == {}
     settings = ("train.workers=2", "tune.trials=5", "tune.concurrency=4", "tune.reduction_factor=2")
     p = player(never, *settings, space=RATE)
     search = p.open()
@@ -160,10 +166,7 @@ def test_trials_of_two_workers_each_take_turns_and_leave_nothing_behind(player: 
         lines = read_lines(Folder(p.job.out) / row["run"])
         # Workers train on while the search decides: a stopped one may be an epoch further than what was decided on.
         assert row["epochs"] <= len(lines) <= 3
-    deadline = time.monotonic() + 60
-    while (after := held()) != before and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert after == before
+    assert still_held(60) == {}
 
 
 def test_too_many_failures_end_the_search(player: Make) -> None:
