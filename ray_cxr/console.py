@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _PLAIN_INTERVAL_S = 5.0
+_PLAIN = re.compile(r"(?P<what>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) (\((?P<note>.*)\)|done)")
+"""A count as `ConsoleProgress` prints it where there is no terminal."""
 
 
 def duration(seconds: float) -> str:
@@ -65,6 +68,21 @@ class ConsoleProgress:
     def update(self, done: int, note: str) -> None:
         """So many of what is counted are done."""
         self._set(done, note)
+
+    def show_line(self, line: str) -> None:
+        """A line that a `ConsoleProgress` elsewhere has printed: of a count it becomes a bar again, where there is a terminal."""
+        found = _PLAIN.fullmatch(line) if self._bars else None
+        if found is None:
+            if self._what.startswith("epoch"):  # its last count stays below the total
+                self._finish()
+            self.say(line)
+            return
+        done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
+        if self._what != found["what"] or done < self._done:
+            self.start(found["what"], total)
+        self._set(done, re.sub(r", [^,]+ left$", "", found["note"] or ""))  # the bar has its own time left
+        if found["note"] is None:
+            self._finish()
 
     def _set(self, done: int, note: str) -> None:
         self._done = done

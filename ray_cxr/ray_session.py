@@ -13,7 +13,7 @@ import psutil
 from ray_cxr.cores import usable_cores
 from ray_cxr.errors import InputError, RayCxrError
 
-_ENVIRONMENT = {
+ENVIRONMENT = {
     # Nothing is sent anywhere.
     "RAY_USAGE_STATS_ENABLED": "0",
     # The controller looks after its workers twice a second instead of every two: a start costs that much less.
@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+"""For the driver; a job that is sent to a cluster takes them along for its workers."""
 _ENVIRONMENT_HERE = {
     # A process that watches for the machine being taken away, which one's own is not.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -83,7 +84,7 @@ def ray_starting(workers: int) -> Iterator[Callable[[], None]]:
 
 def set_environment(*, here: bool = False) -> None:
     """Ray's own settings, for this process and what it starts; here: of a Ray on this machine alone."""
-    for name, value in (_ENVIRONMENT | _ENVIRONMENT_HERE if here else _ENVIRONMENT).items():
+    for name, value in (ENVIRONMENT | _ENVIRONMENT_HERE if here else ENVIRONMENT).items():
         os.environ.setdefault(name, value)
 
 

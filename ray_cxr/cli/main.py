@@ -25,6 +25,7 @@ from ray_cxr.cli import (
     explore,
     init,
     settings,
+    submit,
     tune,
 )
 from ray_cxr.cli.arguments import Json
@@ -53,6 +54,10 @@ app.command()(evaluate.evaluate)
 app.command()(commands.predict)
 app.command()(audit.audit)
 app.command()(compare.compare)
+app.command()(submit.submit)
+app.command()(submit.jobs)
+app.command()(submit.logs)
+app.command()(submit.stop)
 app.command()(doctor.doctor)
 app.add_typer(settings.app, name="config")
 

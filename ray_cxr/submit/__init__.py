@@ -1,0 +1,1 @@
+"""Sends a job to a cluster: what the cluster must see, what is packed, who may, and how its end is told."""
