@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 _PLAIN_INTERVAL_S = 5.0
 _PLAIN = re.compile(r"(?P<what>.+): (?P<done>[\d,]+) of (?P<total>[\d,]+) (\((?P<note>.*)\)|done)")
 """A count as `ConsoleProgress` prints it where there is no terminal."""
+_STEPS = re.compile(r"(?P<what>epoch \d+ of \d+), step (?P<done>[\d,]+) of (?P<total>[\d,]+), (?P<note>.+)")
+"""The steps of a training, as its table prints them where there is no terminal."""
 
 
 def duration(seconds: float) -> str:
@@ -70,17 +72,17 @@ class ConsoleProgress:
         self._set(done, note)
 
     def show_line(self, line: str) -> None:
-        """A line that a `ConsoleProgress` elsewhere has printed: of a count it becomes a bar again, where there is a terminal."""
-        found = _PLAIN.fullmatch(line) if self._bars else None
+        """A line that a command elsewhere has printed: of a count it becomes a bar again, where there is a terminal."""
+        found = (_PLAIN.fullmatch(line) or _STEPS.fullmatch(line)) if self._bars else None
         if found is None:
-            if self._what.startswith("epoch"):  # its last count stays below the total
-                self._finish()
+            if self._what.startswith("epoch"):
+                self._end_bar()
             self.say(line)
             return
         done, total = (int(found[name].replace(",", "")) for name in ("done", "total"))
         if self._what != found["what"] or done < self._done:
             self.start(found["what"], total)
-        self._set(done, re.sub(r", [^,]+ left$", "", found["note"] or ""))  # the bar has its own time left
+        self._set(done, re.sub(r", [^,;]+ left$", "", found["note"] or ""))  # the bar has its own time left
         if found["note"] is None:
             self._finish()
 
@@ -93,11 +95,15 @@ class ConsoleProgress:
             self._print(f"{self._what}: {done:,} of {self._total:,}{f' ({note})' if note else ''}")
 
     def _finish(self) -> None:
+        what, done = self._what, self._done
+        self._end_bar()
+        if what and done:
+            self._print(f"{what}: {done:,} of {self._total:,} done")
+
+    def _end_bar(self) -> None:
         if self._progress is not None:
             self._progress.stop()
             self._progress = self._task = None
-        if self._what and self._done:
-            self._print(f"{self._what}: {self._done:,} of {self._total:,} done")
         self._what, self._done = "", 0
 
     def _print(self, line: str) -> None:

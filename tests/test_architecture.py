@@ -24,12 +24,8 @@ LEAVES = [
 ]
 TOP = ["job", "submit", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-<<<<<<< HEAD
     "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "tune.halving",
-    "tune.ray_search", "ray_session",
-=======
-    "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "ray_session", "submit.client",
->>>>>>> 9aaf8cb (submit, jobs, logs, stop: a command on a cluster by Ray Jobs; the package, effective settings and nothing else are sent)
+    "tune.ray_search", "ray_session", "submit.client",
 }  # fmt: skip
 """Modules that use Ray; all others decide things, and can be tested without it."""
 

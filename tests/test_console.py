@@ -44,20 +44,6 @@ def test_count_with_rate_and_time_left(
         "something else",
         "shards: 3 of 5 done",
     ]
-<<<<<<< HEAD
-=======
-
-
-def test_steps_of_a_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    monkeypatch.setattr(console, "time", clock)
-    with ConsoleProgress() as progress:
-        for step in (1, 2):
-            clock.now += 6
-            progress.show_training(
-                {"kind": "step", "epoch": 1, "step": step, "steps": 9, "loss": 0.5, "images_per_s": 80.0}
-            )
-    assert capsys.readouterr().err == "epoch 1: 2 of 9 (loss 0.500, 80 films/s)\n"
 
 
 class Terminal(ConsoleProgress):
@@ -83,16 +69,21 @@ def test_lines_of_a_cluster_become_bars_again(capsys: pytest.CaptureFixture[str]
         "films: 12,400 of 112,120 (310 films/s, 5 min 22 s left)",
         "films: 112,120 of 112,120 done",
         "dry run: 16 of a kind",
-        "epoch 1: 2 of 9 (loss 0.500, 80 films/s)",
+        "epoch 1 of 3, step 2 of 1,009, loss 0.500; 80 films/s, 2% of the time waiting for films; about 3 min left",
         "epoch 1/3: loss 0.1, best so far (135 films/s)",
-        "epoch 2: 1 of 9 (loss 0.400, 80 films/s)",
+        "epoch 2 of 3, step 1 of 1,009, loss 0.400",
     ):
         progress.show_line(line)
     assert progress.bars == [
         ("films", 12_400, 112_120, "310 films/s"),
         ("films", 112_120, 112_120, ""),
-        ("epoch 1", 2, 9, "loss 0.500, 80 films/s"),
-        ("epoch 2", 1, 9, "loss 0.400, 80 films/s"),
+        (
+            "epoch 1 of 3",
+            2,
+            1009,
+            "loss 0.500; 80 films/s, 2% of the time waiting for films; about 3 min left",
+        ),
+        ("epoch 2 of 3", 1, 1009, "loss 0.400"),
     ]
     assert capsys.readouterr().err.splitlines() == [
         "films: 112,120 of 112,120 done",
@@ -105,4 +96,3 @@ def test_without_a_terminal_lines_of_a_cluster_stay_as_they_are(capsys: pytest.C
     progress = ConsoleProgress()
     progress.show_line("films: 5 of 9 (310 films/s, 1 s left)")
     assert capsys.readouterr().err == "films: 5 of 9 (310 films/s, 1 s left)\n"
->>>>>>> 9aaf8cb (submit, jobs, logs, stop: a command on a cluster by Ray Jobs; the package, effective settings and nothing else are sent)
