@@ -146,6 +146,19 @@ class Folder:
                 "again, or give another place."
             ) from None
 
+    def append_bytes(self, name: str, data: bytes) -> None:
+        """Adds to a local file, in one write; errors as of `write_bytes`."""
+        target = self.full(name)
+        try:
+            os.makedirs(self.path, exist_ok=True)
+            with open(target, "ab", buffering=0) as file:
+                file.write(data)
+        except OSError as error:
+            reason = why_not_written(target, error)
+            raise InputError(
+                f"{self}/{name} cannot be written ({reason}); make room or rights there."
+            ) from None
+
     def check_writable(self) -> None:
         """Raises InputError where nothing can be written here: better now than after hours of work."""
         self.write_bytes(".ray-cxr-writable", b"")

@@ -13,6 +13,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.ray_session import ray_starting
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
+from ray_cxr.train.log import RunLog
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.settings import Recipe
 
@@ -83,18 +84,20 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
     with ray_starting(workers) as ray_is_up:
         check_training(recipe, dataset)
         ray_is_up()
-        if dataset.leak_warning:
-            show({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
         from ray_cxr.train.run import claim_run
 
         resumed = claim_run(recipe, config_yaml, dataset)
-        if workers == 0:
-            fit_here(recipe, show)
-        else:
-            from ray_cxr.train.ray_trainer import fit_with_ray
+        run = Folder(recipe.out)
+        with RunLog(run, show) as log:
+            if dataset.leak_warning:
+                log({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
+            if workers == 0:
+                fit_here(recipe, log)
+            else:
+                from ray_cxr.train.ray_trainer import fit_with_ray
 
-            with ProgressFollower(Folder(recipe.out), show):
-                fit_with_ray(with_absolute_paths(recipe), show)
+                with ProgressFollower(run, log):
+                    fit_with_ray(with_absolute_paths(recipe), log)
     return resumed
 
 

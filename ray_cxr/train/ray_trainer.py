@@ -22,8 +22,10 @@ from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import READ_TASK_CPUS, ray_tables, start_readers
+from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import ProgressFile
 from ray_cxr.train.settings import Recipe
+from ray_cxr.train.watch import Watch
 from ray_cxr.train.worker import Worker
 
 CPUS_PER_WORKER = 1.0
@@ -41,13 +43,13 @@ class _Trainer(TorchTrainer):  # type: ignore[misc]
 def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads: int | None = None) -> None:
     """Runs the training to its end, starting it again after a worker's death. Paths must be absolute.
 
-    threads: of each worker; None: as many as there are cores for it where no other training runs.
+    threads: of each worker; None: as many as its node has cores for it where no other training runs.
     """
     gpu = wants_gpu(recipe)
     _check_room(recipe.train.workers, gpu=gpu)
     for attempt in range(recipe.train.max_failures + 1):
         try:
-            return _fit_once(recipe, threads or _threads(recipe.train.workers), gpu=gpu)
+            return _fit_once(recipe, threads, gpu=gpu)
         except ray.train.WorkerGroupError as error:
             # A mistake of the user's would come again with every attempt: it ends the training at once.
             for failure in error.worker_failures.values():
@@ -64,7 +66,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
             show({"kind": "note", "text": f"{text}{recipe.train.max_failures})"})
 
 
-def _fit_once(recipe: Recipe, threads: int, *, gpu: bool) -> None:
+def _fit_once(recipe: Recipe, threads: int | None, *, gpu: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
         # Ray Train insists on a place of its own; nothing of ours goes there.
         _Trainer(
@@ -94,15 +96,17 @@ def _worker_main(config: dict[str, Any]) -> None:
     recipe = Recipe.model_validate(config["recipe"])
     world = World(context.get_world_rank(), context.get_world_size())
     report = ProgressFile(Folder(recipe.out)) if world.rank == 0 else (lambda event: None)
+    report = Watch(run_id(Folder(recipe.out)), world, report)
     device: torch.device = get_device()
-    train(recipe, Worker(world, device, config["threads"], ray_tables, report))
+    threads = config["threads"] or _threads(context.get_local_world_size())
+    train(recipe, Worker(world, device, threads, ray_tables, report))
 
 
-def _threads(workers: int) -> int:
-    """Cores per worker on a single machine. Ray would set one, whatever is free."""
-    nodes = max(1, len([n for n in ray.nodes() if n["Alive"]]))
-    workers_per_node = -(-workers // nodes)
-    return max(1, usable_cores() // workers_per_node)
+def _threads(workers_here: int) -> int:
+    """Threads of a worker: the cores of its node that Ray may use, shared by the workers on it. Ray would set one."""
+    here = ray.get_runtime_context().get_node_id()
+    offered = next(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["NodeID"] == here)
+    return max(1, min(usable_cores(), int(offered)) // workers_here)
 
 
 def wants_gpu(recipe: Recipe) -> bool:

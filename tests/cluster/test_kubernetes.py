@@ -123,9 +123,13 @@ def test_spot_nodes_are_drained_before_they_go(group: str) -> None:
     (container,) = pod["containers"]
     command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
     assert int(seconds) < pod["terminationGracePeriodSeconds"]
-    copied = re.search(rf"COPY .*cluster/drain\.sh /usr/local/bin/{command}\n", (ROOT / "cluster/Dockerfile").read_text())
+    copied = re.search(
+        rf"COPY .*cluster/drain\.sh /usr/local/bin/{command}\n", (ROOT / "cluster/Dockerfile").read_text()
+    )
     assert copied is not None
-    assert any("spot" in toleration["key"] + str(toleration.get("value")) for toleration in pod["tolerations"])
+    assert any(
+        "spot" in toleration["key"] + str(toleration.get("value")) for toleration in pod["tolerations"]
+    )
 
 
 def test_the_policy_is_about_these_pods() -> None:
@@ -157,5 +161,7 @@ def test_volumes_are_those_that_are_claimed() -> None:
     claim = manifest("storage")
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     for name, pod in all_pods():
-        claims = [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v]
+        claims = [
+            v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+        ]
         assert claims == ([] if name == "submitter" else [claim["metadata"]["name"]])
