@@ -39,7 +39,7 @@ _STOPPED_WITHIN_S = 30.0
 
 def submit(
     command: Annotated[
-        str, typer.Argument(metavar="COMMAND", help="prepare, explore or train.", show_default=False)
+        str, typer.Argument(metavar="COMMAND", help="prepare, explore, train, crossval or tune.", show_default=False)
     ],
     job: JobFile,
     overrides: Overrides = None,

@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "prepare": ("dataset", "source", "split"),
     "explore": ("dataset", "source", "split"),
     "train": ("dataset", "out", "model"),
+    "crossval": ("dataset", "out", "model"),
+    "tune": ("dataset", "out", "model"),
 }
 """Commands that a cluster runs, and the parts of a job whose files they read or write."""
 _NAMED_WEIGHTS = ("none", "efficientnet-lite0", "imagenet")
