@@ -19,6 +19,7 @@
 set -euo pipefail
 
 [ "$#" -gt 0 ] || { echo "slurm.sh: give a command of ray-cxr, as in: sbatch slurm.sh train JOB" >&2; exit 2; }
+# shellcheck source=/dev/null
 [ -z "${RAY_CXR_VENV:-}" ] || . "$RAY_CXR_VENV/bin/activate"
 
 # Several jobs may share a node, so that each takes ports, folders and a token of its own.
@@ -43,6 +44,7 @@ start() { # start NODE OPTION …: Ray on a node, in the background, ended with 
   started+=($!)
 }
 
+# shellcheck disable=SC2317,SC2329  # the trap calls it
 finish() {
   trap - EXIT
   kill "${started[@]}" 2>/dev/null || true
@@ -69,6 +71,7 @@ for node in "${nodes[@]:1}"; do wait_for "$node"; done
 
 on "$head" env RAY_ADDRESS="$head_address:$port" ray-cxr "$@" &
 command=$!
+# shellcheck disable=SC2317,SC2329  # the trap calls it
 requeue() {
   echo "slurm.sh: the time is nearly up; the job goes back into the queue" >&2
   kill -INT "$command" 2>/dev/null || true

@@ -24,7 +24,8 @@ LEAVES = [
 ]
 TOP = ["job", "submit", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "train.watch", "tune.halving",
+    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "train.room", "train.watch",
+    "tune.halving",
     "tune.ray_search", "ray_session", "submit.client",
 }  # fmt: skip
 """Modules that use Ray; all others decide things, and can be tested without it."""

@@ -23,8 +23,9 @@ from ray_cxr.ray_session import errors_of_tasks, ray_session
 from ray_cxr.storage import Folder
 from ray_cxr.train.fit import Show, with_absolute_paths
 from ray_cxr.train.progress import ProgressFile, ProgressFollower
-from ray_cxr.train.ray_trainer import READING_CPUS, fit_with_ray
+from ray_cxr.train.ray_trainer import fit_with_ray
 from ray_cxr.train.settings import Recipe
+from ray_cxr.train.sizing import READING_CPUS
 
 _LOOK_S = 1.0
 

@@ -22,12 +22,8 @@ from ray_cxr.errors import RayCxrError
 from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 from ray_cxr.stream.ahead import ahead
-from ray_cxr.stream.read import Read, parts_of, read_films
+from ray_cxr.stream.read import READ_TASK_CPUS, READS_AT_ONCE, Read, parts_of, read_films
 
-READ_TASK_CPUS = 0.25
-"""A read waits for storage more than it computes."""
-READS_AT_ONCE = 2
-"""Each is a process of Ray's, of some 200 MiB."""
 PATIENCE_S = 300.0
 """How long a worker waits for a read before it gives up: reads that get no CPU must fail, not hang."""
 _READ_BYTES = 32 * 2**20

@@ -24,6 +24,10 @@ from ray_cxr.stream.plan import RankWork
 
 RETRY_AFTER_S = (0.5, 2.0, 8.0)
 """Pauses before storage that failed is asked again; after the last failure the job ends."""
+READ_TASK_CPUS = 0.25
+"""What a read takes of a cluster's CPUs: it waits for storage more than it computes."""
+READS_AT_ONCE = 2
+"""Each is a process of Ray's, of some 200 MiB."""
 _SCHEMA = pa.schema([("image_id", pa.string()), ("film", pa.binary())])
 
 

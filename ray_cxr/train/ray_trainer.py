@@ -18,19 +18,17 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from ray_cxr.cores import usable_cores
-from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.errors import RayCxrError
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
-from ray_cxr.stream.ray_loader import READ_TASK_CPUS, ray_tables, start_readers
+from ray_cxr.stream.ray_loader import ray_tables, start_readers
 from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import ProgressFile
+from ray_cxr.train.room import room
 from ray_cxr.train.settings import Recipe
+from ray_cxr.train.sizing import Needs
 from ray_cxr.train.watch import Watch
 from ray_cxr.train.worker import Worker
-
-CPUS_PER_WORKER = 1.0
-READING_CPUS = 2 * READ_TASK_CPUS
-"""Beside the workers, for two tasks that read films."""
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -45,11 +43,17 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
 
     threads: of each worker; None: as many as its node has cores for it where no other training runs.
     """
-    gpu = wants_gpu(recipe)
-    _check_room(recipe.train.workers, gpu=gpu)
+    needs = Needs(recipe.train.workers, gpu=wants_gpu(recipe))
+    with room(needs, recipe.train.wait_s, show):
+        _fit_until_done(recipe, needs, show, threads)
+
+
+def _fit_until_done(
+    recipe: Recipe, needs: Needs, show: Callable[[dict[str, Any]], None], threads: int | None
+) -> None:
     for attempt in range(recipe.train.max_failures + 1):
         try:
-            return _fit_once(recipe, threads, gpu=gpu)
+            return _fit_once(recipe, needs, threads)
         except ray.train.WorkerGroupError as error:
             # A mistake of the user's would come again with every attempt: it ends the training at once.
             for failure in error.worker_failures.values():
@@ -66,7 +70,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
             show({"kind": "note", "text": f"{text}{recipe.train.max_failures})"})
 
 
-def _fit_once(recipe: Recipe, threads: int | None, *, gpu: bool) -> None:
+def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
         # Ray Train insists on a place of its own; nothing of ours goes there.
         _Trainer(
@@ -76,9 +80,7 @@ def _fit_once(recipe: Recipe, threads: int | None, *, gpu: bool) -> None:
                 "threads": threads,
             },
             scaling_config=ScalingConfig(
-                num_workers=recipe.train.workers,
-                use_gpu=gpu,
-                resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if gpu else {})},
+                num_workers=needs.workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
             ),
             run_config=RunConfig(
                 name="ray-cxr", storage_path=scratch, failure_config=FailureConfig(max_failures=0)
@@ -114,19 +116,3 @@ def wants_gpu(recipe: Recipe) -> bool:
     if recipe.train.gpu != "auto":
         return recipe.train.gpu
     return float(ray.cluster_resources().get("GPU", 0)) >= recipe.train.workers
-
-
-def _check_room(workers: int, *, gpu: bool) -> None:
-    """Ray would wait for ever for what the cluster does not have; workers that take every CPU starve Ray Data."""
-    have = ray.cluster_resources()
-    cpus = workers * CPUS_PER_WORKER + READING_CPUS
-    if have.get("CPU", 0) < cpus:
-        raise InputError(
-            f"train.workers: {workers} workers and the reading of films need {cpus:g} CPUs, but the cluster has "
-            f"{have.get('CPU', 0):g}; use fewer workers or a larger cluster."
-        )
-    if gpu and have.get("GPU", 0) < workers:
-        raise InputError(
-            f"train.gpu: {workers} workers need {workers} GPUs, but the cluster has {have.get('GPU', 0):g}; "
-            "use fewer workers or train.gpu=false."
-        )

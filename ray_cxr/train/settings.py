@@ -63,6 +63,8 @@ class TrainSettings(Settings):
     """Ray Train workers; 0 trains in this process, without Ray, for a debugger."""
     gpu: Literal["auto"] | bool = "auto"
     """One GPU per worker: yes, no, or `auto` = where there are any."""
+    wait_s: int = Field(default=0, ge=0)
+    """Longest wait for an autoscaler to bring what training needs; 0: a cluster that is too small is refused at once."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
     tensorboard: bool = False

@@ -26,8 +26,9 @@ from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.cache import NodeCache, open_cache
 from ray_cxr.stream.layout import split_layout
-from ray_cxr.train.ray_trainer import CPUS_PER_WORKER, READING_CPUS, wants_gpu
+from ray_cxr.train.ray_trainer import wants_gpu
 from ray_cxr.train.settings import Recipe
+from ray_cxr.train.sizing import CPUS_PER_WORKER, READING_CPUS
 from ray_cxr.tune.nested import train_with_workers
 from ray_cxr.tune.room import Need, Node, cpus_of_trial, trials_at_once
 from ray_cxr.tune.search import Plan, Search, Show

@@ -1,5 +1,6 @@
 """How often a training is started again, and how it ends when that is enough. Without Ray's processes; with them: test_kills.py."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.train import ray_trainer as module
 from ray_cxr.train.ray_trainer import fit_with_ray
 from ray_cxr.train.settings import Recipe
+from ray_cxr.train.sizing import Needs
 
 
 @pytest.fixture
@@ -16,12 +18,12 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """What the attempts end with, the first of them first; then one ends well."""
     made: list[Exception] = []
 
-    def attempt(recipe: Recipe, threads: int, *, gpu: bool) -> None:
+    def attempt(recipe: Recipe, needs: Needs, threads: int | None) -> None:
         if made:
             raise ray.train.WorkerGroupError("the group failed", {1: made.pop(0)})
 
     monkeypatch.setattr(module, "wants_gpu", lambda recipe: False)
-    monkeypatch.setattr(module, "_check_room", lambda workers, *, gpu: None)
+    monkeypatch.setattr(module, "room", lambda needs, wait_s, show: nullcontext())
     monkeypatch.setattr(module, "_fit_once", attempt)
     return made
 
