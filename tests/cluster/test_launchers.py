@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from ray_cxr.job import load_job
+
 ROOT = Path(__file__).resolve().parents[2]
 CLOUDS = ["aws", "gcp"]
 Launch = dict[str, Any]
@@ -72,8 +74,8 @@ def test_films_and_runs_stay_at_home(cloud: str) -> None:
     excluded = launch(cloud)["rsync_exclude"]
     assert {".git", ".venv", "runs", "datasets", "demo"} <= set(excluded)
     for job in (ROOT / "jobs").glob("*.yaml"):
-        settings = yaml.safe_load(job.read_text())
-        for place in (settings["out"], settings["dataset"]):
+        settings = load_job(job)
+        for place in (settings.out, settings.dataset):
             assert place.split("/")[0] in excluded, f"{job.name}: {place} would be copied to every node"
 
 
