@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def strict(schema: Manifest) -> Manifest:
     return known
 
 
+@cache
 def crd_schema(shared_data: Path, plural: str) -> Manifest:
     text = gzip.decompress((shared_data / f"kuberay/ray.io_{plural}.yaml.gz").read_bytes())
-    versions = yaml.safe_load(text)["spec"]["versions"]
+    versions = yaml.load(text, Loader=yaml.CSafeLoader)["spec"]["versions"]
     found: Manifest = next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1")
     return found
 
