@@ -208,10 +208,11 @@ class SearchTable:
             return Group(*parts)
 
     def _running(self, progress: Progress) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=True)
         for name in ("trial", "epoch", progress.words, "for"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("settings", overflow="ellipsis", no_wrap=True)
+        # Takes what the others leave.
+        table.add_column("settings", overflow="ellipsis", no_wrap=True, ratio=1)
         for trial in sorted(progress.running.values(), key=lambda t: t.number)[:_SHOWN]:
             value = "–" if trial.value is None else f"{trial.value:.4f}"
             table.add_row(

@@ -139,6 +139,19 @@ def test_a_narrow_terminal_and_many_trials(clock: Clock) -> None:
     assert len([line for line in lines if "resnet10t" in line or "0/9" in line]) == 12
 
 
+def test_long_settings_do_not_push_out_the_figures(clock: Clock) -> None:
+    table, _ = _table(clock, terminal=False)
+    long = {**_trial(7, "running"), "parameters": {"model.backbone": "x" * 300}}
+    for event in (BEGIN, long, _epoch(7, 3, 0.6512)):
+        table.progress.take(event)
+    written = io.StringIO()
+    Console(file=written, width=80).print(table.drawn())
+    assert [line.split()[:5] for line in written.getvalue().splitlines() if "xxx" in line] == [
+        ["7", "3/9", "0.6512", "0", "s"]
+    ]
+    assert "…" in written.getvalue()
+
+
 def test_settings_in_a_line() -> None:
     drawn = {"model.backbone": "[b]x", "model.freeze_depth": "head", "train.learning_rate": 0.003}
     assert settings_text(drawn) == "[b]x, freeze_depth head, learning_rate 0.003"
