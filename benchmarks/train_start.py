@@ -76,19 +76,19 @@ def main() -> None:
     from ray_cxr.train import fit
 
     mark("Python and the command line")
-    marked(fit, "_check_training", "imports and checks")
+    marked(fit, "check_training", "imports and checks")
     marked(ray_session, "start_ray", "Ray (beside the imports)")
     if "train.workers=0" in sys.argv:
-        marked(fit, "_fit_here", "run directory", before=True)
-        original = fit._fit_here
+        marked(fit, "fit_here", "run directory", before=True)
+        original = fit.fit_here
 
         def fit_here(*args: Any) -> None:
             mark_loop()
             original(*args)
 
-        fit._fit_here = fit_here
+        fit.fit_here = fit_here
     else:
-        with_paths = fit._with_absolute_paths
+        with_paths = fit.with_absolute_paths
 
         def later(recipe: Any) -> Any:  # the trainer's module is imported by now
             from ray_cxr.train import ray_trainer
@@ -103,7 +103,7 @@ def main() -> None:
             ray_trainer._Trainer = make
             return with_paths(recipe)
 
-        fit._with_absolute_paths = later
+        fit.with_absolute_paths = later
     code = run(["train", *sys.argv[1:], "--json"])
     path = Path(os.environ[MARKS])
     found: dict[str, float] = {}
