@@ -26,7 +26,11 @@ train: {{epochs: 2, workers: 2}}
 
 
 COMMAND = [sys.executable, "-c", "from ray_cxr.cli.main import main; main()"]
-ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {"RAY_AUTH_MODE": "disabled"}
+MARK = "RAY_CXR_END_TO_END"
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {
+    "RAY_AUTH_MODE": "disabled",
+    MARK: str(os.getpid()),
+}
 
 
 def ray_cxr(*arguments: str) -> dict[str, Any]:
@@ -47,6 +51,18 @@ def job(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def prepared(job: Path) -> dict[str, Any]:
+    """What `prepare` said of the data set of all these tests."""
+    return ray_cxr("prepare", str(job))
+
+
+@pytest.fixture(scope="module")
+def trained(job: Path, prepared: dict[str, Any]) -> dict[str, Any]:
+    """What `train` said of the run on two workers that nobody disturbed."""
+    return ray_cxr("train", str(job))
+
+
 def page_before_scripts(run: Path) -> str:
     return (run / "report/index.html").read_text().partition("<script")[0]
 
@@ -57,24 +73,23 @@ def losses(run: Path) -> list[tuple[str, float, float]]:
 
 
 def own_ray_processes() -> list[int]:
-    """Raylets that this test has started: they inherit the name that pytest gives it in the environment."""
-    mine = os.environ["PYTEST_CURRENT_TEST"]
+    """Raylets that these tests have started: they inherit the mark in the environment."""
     found = psutil.process_iter(["name", "environ"])
     return [
         p.pid
         for p in found
-        if p.info["name"] == "raylet" and (p.info["environ"] or {}).get("PYTEST_CURRENT_TEST") == mine
+        if p.info["name"] == "raylet" and (p.info["environ"] or {}).get(MARK) == ENVIRONMENT[MARK]
     ]
 
 
-def test_from_films_to_a_tested_classifier(job: Path, shared_data: Path) -> None:
+def test_from_films_to_a_tested_classifier(
+    job: Path, prepared: dict[str, Any], trained: dict[str, Any], shared_data: Path
+) -> None:
     here = job.parent
 
-    prepared = ray_cxr("prepare", str(job))
     assert prepared["leak_check"]["shared_patients"] == 0
     assert sum(s["images"] for s in prepared["splits"].values()) == 796
 
-    trained = ray_cxr("train", str(job))
     assert trained["split"] == "validation"
     assert len(losses(here / "run")) == 2
 
@@ -102,14 +117,12 @@ def test_from_films_to_a_tested_classifier(job: Path, shared_data: Path) -> None
     assert own_ray_processes() == [], "a Ray process was left behind"
 
 
-@pytest.mark.timeout(900)  # four trainings, three of them with Ray
-def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path) -> None:
+@pytest.mark.timeout(900)  # three trainings, two of them with Ray
+def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path, trained: dict[str, Any]) -> None:
     """BatchNorm would see another batch on each worker; this network has none. Tolerance: 1e-5 of the loss."""
     here = job.parent
-    if not (here / "dataset/manifest.json").exists():
-        ray_cxr("prepare", str(job))
-    curves = {}
-    for workers in (0, 1, 2, 3):
+    curves = {2: losses(here / "run")}
+    for workers in (0, 1, 3):
         ray_cxr("train", str(job), f"train.workers={workers}", f"out={here}/workers-{workers}")
         curves[workers] = losses(here / f"workers-{workers}")
     for workers in (1, 2, 3):
@@ -120,7 +133,7 @@ def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path) -> Non
 
 
 def start_and_wait_for_the_first_epoch(job: Path, out: Path) -> subprocess.Popen[bytes]:
-    arguments = ["train", str(job), f"out={out}", "train.epochs=4"]
+    arguments = ["train", str(job), f"out={out}"]
     process = subprocess.Popen([*COMMAND, *arguments], env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     while not list((out / "checkpoints").glob("*/complete.json")):
         assert process.poll() is None, "it ended before its first checkpoint"
@@ -137,12 +150,8 @@ def workers_below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(job: Path) -> Path:
-    """A run of four epochs on two workers that nobody killed."""
-    if not (job.parent / "dataset/manifest.json").exists():
-        ray_cxr("prepare", str(job))
-    ray_cxr("train", str(job), f"out={job.parent}/undisturbed", "train.epochs=4")
-    return job.parent / "undisturbed"
+def undisturbed(job: Path, trained: dict[str, Any]) -> Path:
+    return job.parent / "run"
 
 
 def same_model(run: Path, other: Path) -> bool:
@@ -163,8 +172,8 @@ def test_a_killed_driver_started_again_ends_as_undisturbed(job: Path, undisturbe
     )
     for agent in left:
         agent.kill()
-    assert len(losses(out)) < 4
-    ray_cxr("train", str(job), f"out={out}", "train.epochs=4")
+    assert len(losses(out)) < 2
+    ray_cxr("train", str(job), f"out={out}")
     assert losses(out) == losses(undisturbed)
     assert same_model(out, undisturbed)
 
