@@ -1,9 +1,10 @@
 """Training beside a loop by hand and beside Lightning: films/s, memory, and the seconds until the first step.
 
-    python benchmarks/train.py --films 1500 --repeats 3 --work DIR
+    python benchmarks/train.py --films 8000 --rounds 20 --repeats 3 --work DIR
 
-Draws films once into DIR. Each way to train has a process of its own, in turn; the tables give medians. Needs, beside
-ray_cxr: pip install lightning.
+Draws films once into DIR. Films/s: all ways to train are started, and then take turns of a few seconds, while the
+processes of all others stand still; so what slows the machine down for a minute slows all of them. Validation comes at
+the end of an epoch, which nobody reaches. Needs, beside ray_cxr: pip install lightning.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
+import struct
 import subprocess
 import sys
-import threading
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import train_loops
-from stream import watch_memory
+from stream import proportional_mib
 
 WAYS = ["ours 0", "ours 1", "ours 2", "by hand", "Lightning"]
 NAMES = {
@@ -31,14 +38,20 @@ NAMES = {
     "Lightning": "Lightning, DataLoader",
 }
 HERE = Path(__file__).parent
+MARK = "RAY_CXR_BENCHMARK_WAY"
+"""In the environment of all processes of a way, Ray's too."""
+WARM_STEPS = 20
+LONGEST_START_S = 300
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--films", type=int, default=1500)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--films", type=int, default=8000)
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each way, for films/s")
+    parser.add_argument("--turn-s", type=float, default=3.0)
+    parser.add_argument("--repeats", type=int, default=3, help="starts, for the seconds until the first step")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("benchmark-train"))
     parser.add_argument("--only", nargs="*", default=WAYS, choices=WAYS)
@@ -47,8 +60,8 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare(arguments.work, arguments.films)
     print(
-        f"{arguments.repeats} rounds, {platform.machine()}, {os.cpu_count()} cores; {train_loops.BACKBONE} at "
-        f"{train_loops.IMAGE_PX} px, batch {train_loops.BATCH}\n"
+        f"{arguments.rounds} rounds of {arguments.turn_s:g} s, {arguments.repeats} starts, {platform.machine()}, {os.cpu_count()} cores; "
+        f"{train_loops.BACKBONE} at {train_loops.IMAGE_PX} px, batch {train_loops.BATCH}\n"
     )
     if not arguments.start_only:
         print_rates(arguments)
@@ -65,38 +78,99 @@ def prepare(work: Path, films: int) -> None:
     train_loops.export_films(work, films)
 
 
-def print_rates(arguments: argparse.Namespace) -> None:
-    """Films/s of the epochs after the first, as a share of the loop by hand within the same round."""
-    rounds = []
-    for number in range(arguments.repeats):
-        rounds.append({way: in_a_process_of_its_own(way, arguments) for way in arguments.only})
-        print(f"round {number + 1}: {rounds[-1]}", file=sys.stderr)
-    print("| | films/s | × by hand | peak MiB |\n|---|---:|---:|---:|")
-    for way in arguments.only:
-        rates = [r[way]["films_per_s"] for r in rounds]
-        ratio = "–"
-        if "by hand" in arguments.only:
-            ratio = f"{statistics.median(r[way]['films_per_s'] / r['by hand']['films_per_s'] for r in rounds):.2f}"
-        peak = statistics.median(r[way]["peak_mib"] for r in rounds)
-        print(f"| {NAMES[way]} | {statistics.median(rates):.0f} | {ratio} | {peak:,.0f} |")
-    print()
+@dataclass
+class Runner:
+    """A way to train, which runs only in its turns."""
+
+    way: str
+    process: subprocess.Popen[bytes]
+    count: Path
+    rates: list[float] = field(default_factory=list)
+    peak_mib: float = 0.0
+    known: list[psutil.Process] = field(default_factory=list)
+
+    def steps(self) -> int:
+        found: int = struct.unpack("q", self.count.read_bytes())[0]
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        mine = (self.way, str(os.getpid()))
+        return [
+            p for p in psutil.process_iter(["environ"])
+            if tuple((p.info["environ"] or {}).get(MARK, "").split("/")) == mine
+        ]  # fmt: skip
+
+    def tell(self, number: int) -> None:
+        """Sends a signal to all its processes, which are looked up anew unless they stand still."""
+        if number != signal.SIGCONT:
+            self.known = self.processes()
+        for process in self.known:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+    def turn(self, seconds: float) -> None:
+        """Lets it train for so long; the steps at both ends are counted as they end."""
+        before, started = self.steps(), time.perf_counter()
+        self.tell(signal.SIGCONT)
+        time.sleep(seconds)
+        done, took = self.steps() - before, time.perf_counter() - started
+        self.tell(signal.SIGSTOP)
+        if self.process.poll() is not None or done == 0:
+            sys.exit(f"{self.way}: no step in a turn of {seconds:g} s")
+        self.rates.append(done * train_loops.BATCH / took)
+        self.peak_mib = max(self.peak_mib, sum(map(proportional_mib, self.known)))
 
 
-def in_a_process_of_its_own(way: str, arguments: argparse.Namespace) -> dict[str, float]:
+def started(way: str, arguments: argparse.Namespace, folder: Path) -> Runner:
+    """A way to train, stopped after its first steps."""
+    count = folder / f"{way.replace(' ', '-')}.count"
+    count.write_bytes(bytes(8))
     command = [
-        sys.executable, str(HERE / "train_loops.py"), way, str(arguments.work), str(arguments.films), str(arguments.threads),
+        sys.executable, str(HERE / "train_loops.py"), way, str(arguments.work), str(arguments.films), str(arguments.threads), str(count),
     ]  # fmt: skip
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        peak = [0.0]
-        threading.Thread(target=watch_memory, args=(process.pid, peak), daemon=True).start()
-        assert process.stdout is not None
-        output = process.stdout.read()
+    environment = os.environ | {MARK: f"{way}/{os.getpid()}"}
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    runner, until = Runner(way, process, count), time.monotonic() + LONGEST_START_S
+    while runner.steps() < WARM_STEPS:
+        if process.poll() is not None or time.monotonic() > until:
+            runner.tell(signal.SIGKILL)
+            sys.exit(f"{way} has not trained: {(folder / 'log').read_text()[-2000:]}")
+        time.sleep(0.1)
+    runner.tell(signal.SIGSTOP)
+    return runner
+
+
+def print_rates(arguments: argparse.Namespace) -> None:
+    """Films/s in turns, and as a share of the loop by hand within the same round."""
+    runners: list[Runner] = []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for way in arguments.only:
+                runners.append(started(way, arguments, Path(folder)))
+                print(f"{way} has begun", file=sys.stderr)
+            for number in range(arguments.rounds):
+                for runner in runners if number % 2 else reversed(runners):
+                    runner.turn(arguments.turn_s)
+        finally:
+            for runner in runners:
+                runner.tell(signal.SIGKILL)
+                runner.process.wait()
     for run in arguments.work.glob("run-*"):
-        shutil.rmtree(run)
-    if process.returncode:
-        sys.exit(f"{way} ended with {process.returncode}")
-    rates = json.loads(output.splitlines()[-1])
-    return {"films_per_s": statistics.median(rates[1:]), "peak_mib": peak[0]}
+        shutil.rmtree(run, ignore_errors=True)
+    rates = {runner.way: runner.rates for runner in runners}
+    print(json.dumps(rates), file=sys.stderr)
+    print("| | films/s | × by hand (middle half of the rounds) | peak MiB |\n|---|---:|---:|---:|")
+    for runner in runners:
+        ratio = "–"
+        if "by hand" in rates:
+            shares = [own / hand for own, hand in zip(runner.rates, rates["by hand"], strict=True)]
+            low, middle, high = statistics.quantiles(shares, n=4)
+            ratio = f"{middle:.2f} ({low:.2f} to {high:.2f})"
+        print(
+            f"| {NAMES[runner.way]} | {statistics.median(runner.rates):.0f} | {ratio} | {runner.peak_mib:,.0f} |"
+        )
+    print()
 
 
 def print_starts(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,6 @@
-"""What benchmarks/train.py measures, each in a process of its own: films/s of epochs after the first, as one JSON line.
+"""What benchmarks/train.py measures, each in a process of its own, which counts its steps in a file.
+
+    python benchmarks/train_loops.py WAY DIR FILMS THREADS COUNT
 
 All train the same network on the same films with the same batch, augmentation, loss, optimizer and threads. The two peers read
 the films as 256-px PNG files by torch's DataLoader, decode them with OpenCV and augment them with the one warp and look-up table
@@ -7,11 +9,11 @@ of `ray_cxr.stream.augment`, so that what differs is the loop and the way of the
 
 from __future__ import annotations
 
-import json
+import mmap
 import os
+import struct
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,6 @@ from ray_cxr.films.codec import decode
 from ray_cxr.job import Job, load_job
 from ray_cxr.model.build import ChestModel, build_model, resolve_normalisation
 from ray_cxr.shards.dataset import open_dataset
-from ray_cxr.storage import Folder
 from ray_cxr.stream.augment import draw_augmentation, warp, warps
 from ray_cxr.stream.layout import split_layout
 from ray_cxr.stream.local import local_tables
@@ -105,8 +106,19 @@ def weighted_loss(labels: Tensor) -> nn.Module:
     return nn.BCEWithLogitsLoss(pos_weight=(len(labels) - positives) / positives.clamp(min=1))
 
 
-def by_hand(work: Path, films: int, threads: int) -> Iterator[float]:
-    """The loop that one writes by hand. Gives films/s of each epoch."""
+def counter(path: str) -> Callable[[], None]:
+    """Counts up in the first eight bytes of a file, which another process may read at any time."""
+    with open(path, "r+b") as file:
+        memory = mmap.mmap(file.fileno(), 8)
+
+    def count() -> None:
+        struct.pack_into("q", memory, 0, struct.unpack_from("q", memory)[0] + 1)
+
+    return count
+
+
+def by_hand(work: Path, films: int, threads: int, count: Callable[[], None]) -> None:
+    """The loop that one writes by hand."""
     torch.set_num_threads(threads)
     model, batches = model_of(work, films), loader(work, films, threads)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -114,7 +126,7 @@ def by_hand(work: Path, films: int, threads: int) -> Iterator[float]:
     loss_of = weighted_loss(batches.dataset.labels)  # type: ignore[attr-defined]
     model.train()
     for _ in range(EPOCHS):
-        started, total = time.perf_counter(), 0.0
+        total = 0.0
         for pixels, targets in batches:
             optimizer.zero_grad(set_to_none=True)
             loss = loss_of(model(pixels), targets)
@@ -123,17 +135,16 @@ def by_hand(work: Path, films: int, threads: int) -> Iterator[float]:
             optimizer.step()
             schedule.step()
             total += loss.item()
-        yield len(batches.dataset) / (time.perf_counter() - started)  # type: ignore[arg-type]
+            count()
 
 
-def by_lightning(work: Path, films: int, threads: int) -> Iterator[float]:
-    """Lightning's Trainer around the same. Gives films/s of each epoch."""
+def by_lightning(work: Path, films: int, threads: int, count: Callable[[], None]) -> None:
+    """Lightning's Trainer around the same."""
     import lightning
 
     torch.set_num_threads(threads)
     batches = loader(work, films, threads)
     loss_of = weighted_loss(batches.dataset.labels)  # type: ignore[attr-defined]
-    rates: list[float] = []
 
     class Module(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -153,39 +164,76 @@ def by_lightning(work: Path, films: int, threads: int) -> Iterator[float]:
                 "lr_scheduler": {"scheduler": schedule, "interval": "step"},
             }
 
-        def on_train_epoch_start(self) -> None:
-            self.started = time.perf_counter()
-
-        def on_train_epoch_end(self) -> None:
-            rates.append(len(batches.dataset) / (time.perf_counter() - self.started))  # type: ignore[arg-type]
+        def on_train_batch_end(self, *of_the_step: Any) -> None:
+            count()
 
     trainer = lightning.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False, gradient_clip_val=1.0,
         enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(Module(), batches)
-    yield from rates
 
 
-def ours(work: Path, films: int, workers: int) -> Iterator[float]:
-    """`train` itself, with its validation and checkpoints, which films/s leave out."""
+def ours(work: Path, films: int, workers: int, count: str) -> None:
+    """`train` itself, with all that it does beside the steps."""
     from ray_cxr.config import to_yaml
-    from ray_cxr.train.fit import fit
+    from ray_cxr.train import fit
 
+    if workers == 0:
+        count_steps(count)
+    else:
+        with_paths = fit.with_absolute_paths
+
+        def later(recipe: Any) -> Any:  # the trainer's module is imported by now
+            from ray_cxr.train import ray_trainer
+
+            trainer = ray_trainer._Trainer
+
+            def make(function: Any, *, train_loop_config: dict[str, Any], **options: Any) -> Any:
+                return trainer(worker_main, train_loop_config=train_loop_config | {"count": count}, **options)
+
+            ray_trainer._Trainer = make
+            return with_paths(recipe)
+
+        fit.with_absolute_paths = later
     settings = job(work, films, workers, f"run-{os.getpid()}")
-    fit(settings, to_yaml(settings), lambda event: None)
-    history = Folder(settings.out).read_bytes("history.jsonl").decode().splitlines()
-    yield from (json.loads(line)["images_per_s"] for line in history)
+    fit.fit(settings, to_yaml(settings), lambda event: None)
 
 
-def measure(way: str, work: Path, films: int, threads: int) -> list[float]:
-    """Films/s of each epoch of one way to train."""
+def worker_main(config: dict[str, Any]) -> None:
+    """In place of `ray_trainer._worker_main`, which it calls."""
+    import ray.train
+
+    count = config.pop("count")
+    if ray.train.get_context().get_world_rank() == 0:
+        count_steps(count)
+    from ray_cxr.train import ray_trainer
+
+    ray_trainer._worker_main(config)
+
+
+def count_steps(path: str) -> None:
+    """Counts the steps of the training loop, in the process that runs it."""
+    from ray_cxr.train import epoch
+
+    step, count = epoch.train_step, counter(path)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        done = step(*args, **options)
+        count()
+        return done
+
+    epoch.train_step = counted
+
+
+def main(way: str, work: Path, films: int, threads: int, count: str) -> None:
     if way == "by hand":
-        return list(by_hand(work, films, threads))
-    if way == "Lightning":
-        return list(by_lightning(work, films, threads))
-    return list(ours(work, films, int(way.split()[1])))
+        by_hand(work, films, threads, counter(count))
+    elif way == "Lightning":
+        by_lightning(work, films, threads, counter(count))
+    else:
+        ours(work, films, int(way.split()[1]), count)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

@@ -10,7 +10,8 @@ JobFile = Annotated[str, typer.Argument(metavar="JOB", help="Job file (YAML).", 
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings that override the job's, such as train.epochs=3."
+        metavar="[KEY=VALUE]...",
+        help="Settings that override the job's, such as train.epochs=3; docs/settings.md and `ray-cxr config schema` have all.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, all else on stderr.")]

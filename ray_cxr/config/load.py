@@ -191,7 +191,8 @@ def _sentence(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
         return dotted, f"{dotted}: {message}." if dotted else f"{message}."
     quoted = kind == "string_type" and isinstance(error["input"], bool)
     hint = "; YAML reads on, off, yes and no as that, so put quotes around the word" if quoted else ""
-    return dotted, f"{dotted}: got {error['input']!r}, but {message[0].lower()}{message[1:]}{hint}."
+    got = "null" if error["input"] is None else repr(error["input"])
+    return dotted, f"{dotted}: got {got}, but {message[0].lower()}{message[1:]}{hint}."
 
 
 def _unknown(cls: type[BaseModel], model: type[BaseModel], names: list[str]) -> str:

@@ -32,11 +32,11 @@ class TrainSettings(Settings):
     weight_decay: float = Field(default=0.05, ge=0)
     """Decoupled weight decay of AdamW; norms, biases and embeddings of position are left out."""
     warmup_epochs: float = Field(default=1.0, ge=0)
-    """Epochs in which the learning rate rises linearly from near zero."""
+    """Epochs in which the learning rate rises linearly from near zero; no more than there are."""
     clip_norm: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient of a step; null: not limited."""
     accumulate: int = Field(default=1, ge=1)
-    """Micro-batches per optimizer step: less memory, the same gradient."""
+    """Micro-batches that the films of an optimizer step are taken in: less memory, the same gradient."""
     ema_decay: float | None = Field(default=None, gt=0, lt=1)
     """Keep a running mean of the weights, which each step renews by 1 - this, as 0.99 (more at first); it is what is validated
     and goes to `best/`; null: the weights themselves."""
@@ -102,5 +102,20 @@ class Recipe(Settings):
             raise ValueError(
                 f"model.unfreeze: got epoch {max(late)}, but train.epochs is {self.train.epochs}, so it would never come; "
                 "use epochs from 2 to the last"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Recipe:
+        train, films = self.train, self.stream.batch_size
+        if train.warmup_epochs > train.epochs:
+            raise ValueError(
+                f"train.warmup_epochs: got {train.warmup_epochs:g}, but train.epochs is {train.epochs}, so train.learning_rate would "
+                "never be reached; use no more than train.epochs"
+            )
+        if train.accumulate > films:
+            raise ValueError(
+                f"train.accumulate: got {train.accumulate}, but a step has {films} films (stream.batch_size), and a micro-batch at "
+                f"least one; use at most {films}"
             )
         return self

@@ -82,6 +82,16 @@ def test_unknown_key_of_an_override_is_refused_too(refusal) -> None:  # type: ig
             "quotes around the word.",
         ),
         ("source: {kind: ct}", "source.0.kind: got 'ct', but allowed are 'phantom', 'nih', 'csv', 'folder'."),
+        ("train: {epochs: null}", "train.epochs: got null, but input should be a valid integer."),
+        (
+            "train: {epochs: 3, warmup_epochs: 3.5}",
+            "train.warmup_epochs: got 3.5, but train.epochs is 3, so train.learning_rate would never be reached; use no more than "
+            "train.epochs.",
+        ),
+        (
+            "{stream: {batch_size: 8}, train: {accumulate: 9}}",
+            "train.accumulate: got 9, but a step has 8 films (stream.batch_size), and a micro-batch at least one; use at most 8.",
+        ),
         ("source: {patients: 5}", "source.0: the key `kind`, which says what this is, is missing."),
     ],
 )  # fmt: skip
