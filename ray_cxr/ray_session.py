@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psutil
 
@@ -32,6 +33,8 @@ ENVIRONMENT = {
 _ENVIRONMENT_HERE = {
     # A process that watches for the machine being taken away, which one's own is not.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # Ray lets everything else on the machine go before its workers; a training by hand would have its share.
+    "RAY_worker_niceness": "0",
     # Where the first workers take longer to start, as on a busy machine or from a slow disk, Ray waits for them without end.
     "RAY_worker_register_timeout_seconds": "600",
 }
@@ -92,7 +95,6 @@ def start_ray(cpus: int, store_bytes: int) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts Ray here with so many CPUs and so large an object store."""
     joined = bool(os.environ.get("RAY_ADDRESS"))
     set_environment(here=not joined)
-    import ray
 
     # Ray writes its token file and session folders with the umask's rights, 0644 and 0755 by default.
     umask = os.umask(0o077)
@@ -100,7 +102,7 @@ def start_ray(cpus: int, store_bytes: int) -> None:
         if joined:
             _join(os.environ["RAY_ADDRESS"])
         else:
-            ray.init(
+            _start(
                 # Not one that somebody has started here by `ray start`: RAY_ADDRESS would name it.
                 address="local",
                 num_cpus=cpus,
@@ -111,6 +113,21 @@ def start_ray(cpus: int, store_bytes: int) -> None:
             )
     finally:
         os.umask(umask)
+
+
+def _start(**options: Any) -> None:
+    import ray
+
+    try:
+        ray.init(**options)
+    except Exception as error:
+        if type(error) is not Exception:  # what Ray raises where one of its processes does not come up
+            raise
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise RayCxrError(
+            f"Ray did not start on this machine ({reason}); it may be too busy: give the same command again, or train.workers=0 to "
+            "train without Ray."
+        ) from error
 
 
 def _join(address: str) -> None:

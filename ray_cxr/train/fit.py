@@ -13,6 +13,7 @@ from ray_cxr.errors import InputError
 from ray_cxr.ray_session import ray_starting
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
+from ray_cxr.stream.plan import check_world_size
 from ray_cxr.train.log import RunLog
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.settings import Recipe
@@ -60,7 +61,6 @@ def check_training(recipe: Recipe, dataset: Dataset) -> None:
 
 def check_films(recipe: Recipe, dataset: Dataset) -> list[str]:
     """What of a recipe depends on the films and their labels; gives the model's findings. Raises InputError."""
-    from ray_cxr.stream.plan import check_world_size
     from ray_cxr.stream.stream import training_films
     from ray_cxr.train.findings import check_judgeable, trained_findings, training_loss
 
@@ -79,12 +79,13 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
     """
     dataset, workers = open_for(recipe), recipe.train.workers
     if workers:
+        check_world_size(workers, recipe.stream.batch_size)
         text = f"starting Ray and {workers} worker{'s' * (workers > 1)}; takes about 20 seconds"
         show({"kind": "note", "text": text})
     with ray_starting(workers) as ray_is_up:
         check_training(recipe, dataset)
         ray_is_up()
-        from ray_cxr.train.run import claim_run
+        from ray_cxr.train.run import check_kept, claim_run
 
         resumed = claim_run(recipe, config_yaml, dataset)
         run = Folder(recipe.out)
@@ -98,6 +99,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
                 with ProgressFollower(run, log):
                     fit_with_ray(with_absolute_paths(recipe), log)
+            check_kept(run)
     return resumed
 
 

@@ -75,6 +75,29 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
     return state is not None
 
 
+def check_kept(run: Folder) -> None:
+    """Raises RefusedError where the model of the epoch that was kept is not there any more, as after a disk's mistake.
+
+    Asked at a training's end: until then a better epoch, or one that is trained again, may still take its place.
+    """
+    from ray_cxr.model.saved import read_saved
+
+    state = newest_state(run / "checkpoints")
+    if state is None or not state.best_epoch:
+        return
+    what = f"out: {run} has lost what it kept of epoch {state.best_epoch}"
+    remedy = "restore best/ from a copy, or train again with another out"
+    for name in ("metrics.json", "predictions-validation.parquet"):
+        if not run.exists(name):
+            raise RefusedError(f"{what} ({name} is missing); {remedy}.")
+    try:
+        card, _, _ = read_saved(run / "best")
+    except (InputError, RefusedError) as error:
+        raise RefusedError(f"{what} ({error.message.rstrip('.')}); {remedy}.") from None
+    if card.epoch != state.best_epoch:
+        raise RefusedError(f"{what} (best/ holds epoch {card.epoch}); {remedy}.")
+
+
 def _refuse_other_job(run: Folder, recipe: Recipe, fingerprint: str, dataset: Dataset) -> None:
     stored = yaml.safe_load(run.read_bytes("config.yaml")) if run.exists("config.yaml") else {}
     # A setting that came with a later version was at its default before. Without a config.yaml nothing is known.

@@ -103,6 +103,8 @@ def open_session(recipe: Recipe, worker: Worker) -> Session:
     run = Folder(recipe.out)
     averaged = None if average is None else average.module.network
     state, damaged = load_checkpoint(run / "checkpoints", model.network, optimizer, averaged)
+    if damaged and state is None:
+        damaged.append("no whole checkpoint is left: training begins anew")
     for note in notes + damaged:
         worker.report({"kind": "note", "text": note})
     train_stream = _open_stream("train", dataset, recipe, worker, findings)

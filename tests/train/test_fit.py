@@ -165,6 +165,25 @@ def test_a_finished_run_is_not_trained_again(undisturbed: Job) -> None:
     assert told["kind"] == "resumed" and [line["epoch"] for line in told["history"]] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda run: shutil.rmtree(run / "best"), r"lost what it kept of epoch \d \(.*no trained model"),
+        (lambda run: (run / "best/model.safetensors").write_bytes(b"x"), "is not the file that model.json describes"),
+        (lambda run: (run / "metrics.json").unlink(), "metrics.json is missing"),
+    ],
+)  # fmt: skip
+def test_a_finished_run_that_lost_its_model_says_so(
+    undisturbed: Job, nih_job: Callable[..., Job], harm: Callable[[Path], None], says: str
+) -> None:
+    job = nih_job(f"dataset={undisturbed.dataset}", "train.epochs=3")
+    shutil.copytree(undisturbed.out, job.out, dirs_exist_ok=True)
+    run(job)
+    harm(Path(job.out))
+    with pytest.raises(RefusedError, match=says):
+        run(job)
+
+
 def test_another_job_in_the_same_directory_is_refused(undisturbed: Job, nih_job: Callable[..., Job]) -> None:
     def other(*overrides: str) -> Job:
         return nih_job(
@@ -187,6 +206,21 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_sentence(
     events = run(job)
     assert any("incomplete or damaged" in e["text"] for e in events if e["kind"] == "note")
     assert [e["epoch"] for e in events if e["kind"] == "epoch"] == [3]
+    assert history(str(copy)) == history(undisturbed.out)
+
+
+def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(
+    undisturbed: Job, nih_job: Callable[..., Job], tmp_path: Path
+) -> None:
+    copy = shutil.copytree(undisturbed.out, tmp_path / "run")
+    for weights in (copy / "checkpoints").glob("*/model.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-10])
+    job = nih_job(f"dataset={undisturbed.dataset}", "train.epochs=3", f"out={copy}")
+    events = run(job)
+    assert "no whole checkpoint is left: training begins anew" in [
+        e["text"] for e in events if e["kind"] == "note"
+    ]
+    assert [e["epoch"] for e in events if e["kind"] == "epoch"] == [1, 2, 3]
     assert history(str(copy)) == history(undisturbed.out)
 
 
