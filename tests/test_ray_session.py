@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ray_cxr import ray_session as module
-from ray_cxr.errors import InputError
+from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.ray_session import ray_starting
 
 
@@ -82,3 +82,26 @@ def test_a_ray_that_others_have_started_here_is_left_alone(monkeypatch: pytest.M
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     module.start_ray(cpus=2, store_bytes=100 * 2**20)
     assert [settings["address"] for settings in given] == ["local"]
+
+
+def test_where_ray_does_not_come_up_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**settings: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because …")
+
+    monkeypatch.setattr("ray.init", fails)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(
+        RayCxrError,
+        match=r"^Ray did not start on this machine \(The current node timed out.*train\.workers=0",
+    ):
+        module.start_ray(cpus=2, store_bytes=100 * 2**20)
+
+
+def test_another_error_of_rays_start_is_not_explained_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(**settings: Any) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("ray.init", fails)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="a bug"):
+        module.start_ray(cpus=2, store_bytes=100 * 2**20)
