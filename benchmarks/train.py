@@ -51,7 +51,12 @@ def main() -> None:
     parser.add_argument("--films", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=20, help="turns of each way, for films/s")
     parser.add_argument("--turn-s", type=float, default=3.0)
-    parser.add_argument("--repeats", type=int, default=3, help="starts, for the seconds until the first step; with --films 300 they end soon")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        help="starts, for the seconds until the first step; with --films 300 they end soon",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--work", type=Path, default=Path("benchmark-train"))
     parser.add_argument("--only", nargs="*", default=WAYS, choices=WAYS)

@@ -99,7 +99,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
                 with ProgressFollower(run, log):
                     fit_with_ray(with_absolute_paths(recipe), log)
-            check_kept(run)
+            check_kept(run, recipe.train.keep)
     return resumed
 
 

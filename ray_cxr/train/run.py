@@ -75,7 +75,7 @@ def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
     return state is not None
 
 
-def check_kept(run: Folder) -> None:
+def check_kept(run: Folder, keep: str) -> None:
     """Raises RefusedError where the model of the epoch that was kept is not there any more, as after a disk's mistake.
 
     Asked at a training's end: until then a better epoch, or one that is trained again, may still take its place.
@@ -85,7 +85,8 @@ def check_kept(run: Folder) -> None:
     state = newest_state(run / "checkpoints")
     if state is None or not state.best_epoch:
         return
-    what = f"out: {run} has lost what it kept of epoch {state.best_epoch}"
+    epoch = state.epoch if keep == "last" else state.best_epoch
+    what = f"out: {run} has lost what it kept of epoch {epoch}"
     remedy = "restore best/ from a copy, or train again with another out"
     for name in ("metrics.json", "predictions-validation.parquet"):
         if not run.exists(name):
@@ -94,7 +95,7 @@ def check_kept(run: Folder) -> None:
         card, _, _ = read_saved(run / "best")
     except (InputError, RefusedError) as error:
         raise RefusedError(f"{what} ({error.message.rstrip('.')}); {remedy}.") from None
-    if card.epoch != state.best_epoch:
+    if card.epoch != epoch:
         raise RefusedError(f"{what} (best/ holds epoch {card.epoch}); {remedy}.")
 
 
