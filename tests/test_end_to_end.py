@@ -158,6 +158,7 @@ def same_model(run: Path, other: Path) -> bool:
     return (run / "best/model.safetensors").read_bytes() == (other / "best/model.safetensors").read_bytes()
 
 
+@pytest.mark.slow  # with a driver that trains by itself: tests/train/test_fit.py
 def test_a_killed_driver_started_again_ends_as_undisturbed(job: Path, undisturbed: Path) -> None:
     out = job.parent / "driver-killed"
     process = start_and_wait_for_the_first_epoch(job, out)
