@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from ray_cxr.errors import InputError
 
-FOLD_BYTES = int(1.5 * 2**30)
-"""Memory that a fold's process is taken to need, beside the films: torch, timm and Ray take 0.6 GiB of it."""
+PROCESS_BYTES = int(1.5 * 2**30)
+"""Memory that a process which trains alone is taken to need, beside the films: torch, timm and Ray take 0.6 GiB of it."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _places(node: Node, cpus: int, *, gpu: bool) -> int:
 
 def _in_memory(node: Node) -> int:
     """One-worker folds that a node has the memory for."""
-    return sys.maxsize if node.memory_bytes is None else int(node.memory_bytes // FOLD_BYTES)
+    return sys.maxsize if node.memory_bytes is None else int(node.memory_bytes // PROCESS_BYTES)
 
 
 def _no_room(nodes: Sequence[Node], workers: int, cpus: float, *, gpu: bool) -> str:

@@ -49,7 +49,7 @@ def run_on_ray(runs: Sequence[FoldRun], folds: int, show: Show) -> dict[int, Ray
     recipe = runs[0].recipe
     workers = recipe.train.workers
     with ray_session(workers if workers > 1 else 0):
-        nodes = _nodes()
+        nodes = ray_nodes()
         gpu = _wants_gpu(recipe, nodes)
         if workers > 1:
             room = room_for_trainers(nodes, folds, workers, READING_CPUS, gpu=gpu)
@@ -60,7 +60,8 @@ def run_on_ray(runs: Sequence[FoldRun], folds: int, show: Show) -> dict[int, Ray
         return _train_all(runs, room, show, gpu=gpu)
 
 
-def _nodes() -> list[Node]:
+def ray_nodes() -> list[Node]:
+    """What the living machines of the Ray that runs have."""
     alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]
     return [Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory")) for r in alive]
 

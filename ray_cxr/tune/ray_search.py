@@ -21,6 +21,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ray_cxr.crossval.room import Node
+from ray_cxr.crossval.run_on_ray import ray_nodes
 from ray_cxr.ray_session import ray_session, set_environment
 from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.storage import Folder
@@ -30,7 +32,7 @@ from ray_cxr.train.ray_trainer import wants_gpu
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.sizing import CPUS_PER_WORKER, READING_CPUS
 from ray_cxr.tune.nested import train_with_workers
-from ray_cxr.tune.room import Need, Node, cpus_of_trial, trials_at_once
+from ray_cxr.tune.room import Need, cpus_of_trial, trials_at_once
 from ray_cxr.tune.search import Plan, Search, Show
 from ray_cxr.tune.trial import Train, TrialRun, train_here
 
@@ -57,7 +59,7 @@ def run_on_ray(search: Search, show: Show, process: type[TrialProcess] | None = 
     tune = search.job.tune
     workers = search.job.train.workers
     with ray_session(workers if workers > 1 else 0):
-        nodes = _nodes()
+        nodes = ray_nodes()
         need = _need(search, nodes)
         at_once = trials_at_once(nodes, need, tune.concurrency)
         if tune.concurrency != "auto" and at_once < tune.concurrency:
@@ -68,11 +70,6 @@ def run_on_ray(search: Search, show: Show, process: type[TrialProcess] | None = 
              "objective": tune.objectives[0], "known": search.known}
         )  # fmt: skip
         run_trials(search, at_once, need, process)
-
-
-def _nodes() -> list[Node]:
-    alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    return [Node(r.get("CPU", 0.0), r.get("GPU", 0.0), r.get("memory")) for r in alive]
 
 
 def _need(search: Search, nodes: list[Node]) -> Need:
@@ -93,7 +90,7 @@ def run_trials(search: Search, at_once: int, need: Need, process: type[TrialProc
     for name, value in _ENVIRONMENT.items():
         os.environ[name] = value
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    cpus = sum(node.cpus for node in _nodes())
+    cpus = sum(node.cpus for node in ray_nodes())
     takes = {
         "cpus": need.cpus if need.workers == 1 else _OF_THE_DRIVER,
         "gpus": need.gpus if need.workers == 1 else 0.0,

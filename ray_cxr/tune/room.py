@@ -9,19 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ray_cxr.crossval.room import PROCESS_BYTES, Node
 from ray_cxr.errors import InputError
-
-TRIAL_BYTES = int(1.5 * 2**30)
-"""Memory that a process of a trial is taken to need, beside the films: torch, timm and Ray take 0.6 GiB of it."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """What a machine of the cluster has. memory_bytes: None where nobody knows."""
-
-    cpus: float
-    gpus: float = 0.0
-    memory_bytes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -72,5 +61,5 @@ def _processes(node: Node, need: Need) -> int:
         # Fractions are Ray's: two trials of 0.5 share a GPU, of 0.4 too.
         limits.append(node.gpus // 1 * (1 // need.gpus) if need.gpus < 1 else node.gpus // need.gpus)
     if node.memory_bytes is not None:
-        limits.append(max(1.0, node.memory_bytes / TRIAL_BYTES) if need.workers == 1 else float("inf"))
+        limits.append(max(1.0, node.memory_bytes / PROCESS_BYTES) if need.workers == 1 else float("inf"))
     return int(min(limits) + 1e-9)

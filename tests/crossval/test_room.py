@@ -2,7 +2,7 @@
 
 import pytest
 
-from ray_cxr.crossval.room import FOLD_BYTES, Node, Room, room_for_folds, room_for_trainers
+from ray_cxr.crossval.room import PROCESS_BYTES, Node, Room, room_for_folds, room_for_trainers
 from ray_cxr.errors import InputError
 
 
@@ -21,8 +21,8 @@ from ray_cxr.errors import InputError
         # Not five threads: the smaller node could not take its fold.
         ([Node(8, 1), Node(4, 1)], 2, True, Room(2, 4)),
         # Memory for two folds of the four: fewer at once, but on as many threads as a run with memory had.
-        ([Node(4, memory_bytes=2.5 * FOLD_BYTES)], 4, False, Room(2, 1)),
-        ([Node(4, memory_bytes=0.5 * FOLD_BYTES)], 4, False, Room(1, 1)),
+        ([Node(4, memory_bytes=2.5 * PROCESS_BYTES)], 4, False, Room(2, 1)),
+        ([Node(4, memory_bytes=0.5 * PROCESS_BYTES)], 4, False, Room(1, 1)),
     ],
 )
 def test_room_for_folds_of_one_process(nodes: list[Node], folds: int, gpu: bool, room: Room) -> None:
