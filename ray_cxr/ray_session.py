@@ -37,6 +37,7 @@ _ENVIRONMENT_HERE = {
     "RAY_worker_niceness": "0",
     # Where the first workers take longer to start, as on a busy machine or from a slow disk, Ray waits for them without end.
     "RAY_worker_register_timeout_seconds": "600",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 _LARGEST_STORE = 2 * 2**30
 _PATIENCE_S = 10.0

@@ -44,30 +44,34 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
     threads: of each worker; None: as many as its node has cores for it where no other training runs.
     """
     needs = Needs(recipe.train.workers, gpu=wants_gpu(recipe))
-    with room(needs, recipe.train.wait_s, show):
-        _fit_until_done(recipe, needs, show, threads)
-
-
-def _fit_until_done(
-    recipe: Recipe, needs: Needs, show: Callable[[dict[str, Any]], None], threads: int | None
-) -> None:
     for attempt in range(recipe.train.max_failures + 1):
         try:
-            return _fit_once(recipe, needs, threads)
-        except ray.train.WorkerGroupError as error:
+            # Looked at anew each time: a node may be gone.
+            with room(needs, recipe.train.wait_s, show):
+                return _fit_once(recipe, needs, threads)
+        except (ray.train.WorkerGroupError, ray.train.ControllerError) as error:
+            failures = _failures(error)
             # A mistake of the user's would come again with every attempt: it ends the training at once.
-            for failure in error.worker_failures.values():
+            for failure in failures:
                 cause = getattr(failure, "_base_exc", failure)
                 if isinstance(cause, RayCxrError):
                     raise cause from None
             if attempt == recipe.train.max_failures:
-                reason = str(next(iter(error.worker_failures.values()), error)).strip().splitlines()[-1]
+                reason = str(failures[0]).strip().splitlines()[-1]
                 raise RayCxrError(
                     f"training failed {attempt + 1} time{'s' * (attempt > 0)}, the last time with: {reason}; nothing saved is lost, "
                     "the same command goes on from the last checkpoint."
                 ) from error
-            text = f"a worker died; training is started again from the last checkpoint ({attempt + 1} of "
-            show({"kind": "note", "text": f"{text}{recipe.train.max_failures})"})
+            died = isinstance(error, ray.train.WorkerGroupError)
+            text = f"{'a worker died' if died else 'the workers did not start'}; training is started again from the last checkpoint"
+            show({"kind": "note", "text": f"{text} ({attempt + 1} of {recipe.train.max_failures})"})
+
+
+def _failures(error: ray.train.WorkerGroupError | ray.train.ControllerError) -> list[Exception]:
+    """Why workers ended, or why they did not start: killed while they did, or no room for them in time."""
+    if isinstance(error, ray.train.ControllerError):
+        return [error.controller_failure]
+    return list(error.worker_failures.values()) or [error]
 
 
 def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
@@ -82,8 +86,11 @@ def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
             scaling_config=ScalingConfig(
                 num_workers=needs.workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
             ),
+            # Without the second limit, workers that die while they start are started again without a word and without end.
             run_config=RunConfig(
-                name="ray-cxr", storage_path=scratch, failure_config=FailureConfig(max_failures=0)
+                name="ray-cxr",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         ).fit()
 

@@ -19,6 +19,8 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     made: list[Exception] = []
 
     def attempt(recipe: Recipe, needs: Needs, threads: int | None) -> None:
+        if made and isinstance(made[0], ray.train.ControllerError):
+            raise made.pop(0)
         if made:
             raise ray.train.WorkerGroupError("the group failed", {1: made.pop(0)})
 
@@ -41,6 +43,16 @@ def test_started_again_as_often_as_the_setting_says(failures: list[Exception]) -
         f"a worker died; training is started again from the last checkpoint ({n} of 2)" for n in (1, 2)
     ]
     assert failures == []
+
+
+def test_workers_that_do_not_start_count_as_well(failures: list[Exception]) -> None:
+    failures += [ray.train.ControllerError(RuntimeError(f"a node is gone\nno. {n}")) for n in range(2)]
+    assert _fit(2) == [
+        f"the workers did not start; training is started again from the last checkpoint ({n} of 2)" for n in (1, 2)
+    ]
+    failures += [ray.train.ControllerError(RuntimeError("a node is gone\nno. 3"))]
+    with pytest.raises(RayCxrError, match=r"failed 1 time, the last time with: no\. 3; nothing saved is lost"):
+        _fit(0)
 
 
 @pytest.mark.parametrize("allowed", [0, 2])
