@@ -38,6 +38,8 @@ _ENVIRONMENT_HERE = {
     # Where the first workers take longer to start, as on a busy machine or from a slow disk, Ray waits for them without end.
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # Processes that read stay until the training that they were started for begins.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
 _LARGEST_STORE = 2 * 2**30
 _PATIENCE_S = 10.0
@@ -86,6 +88,11 @@ def ray_starting(workers: int) -> Iterator[Callable[[], None]]:
         one.shutdown(wait=begun)
 
 
+def is_own_ray() -> bool:
+    """Whether Ray is, or will be, one that this package has started on this machine."""
+    return not os.environ.get("RAY_ADDRESS")
+
+
 def set_environment(*, here: bool = False) -> None:
     """Ray's own settings, for this process and what it starts; here: of a Ray on this machine alone."""
     for name, value in (ENVIRONMENT | _ENVIRONMENT_HERE if here else ENVIRONMENT).items():
@@ -94,13 +101,12 @@ def set_environment(*, here: bool = False) -> None:
 
 def start_ray(cpus: int, store_bytes: int) -> None:
     """Joins the cluster of RAY_ADDRESS, or starts Ray here with so many CPUs and so large an object store."""
-    joined = bool(os.environ.get("RAY_ADDRESS"))
-    set_environment(here=not joined)
+    set_environment(here=is_own_ray())
 
     # Ray writes its token file and session folders with the umask's rights, 0644 and 0755 by default.
     umask = os.umask(0o077)
     try:
-        if joined:
+        if not is_own_ray():
             _join(os.environ["RAY_ADDRESS"])
         else:
             _start(
@@ -108,6 +114,8 @@ def start_ray(cpus: int, store_bytes: int) -> None:
                 address="local",
                 num_cpus=cpus,
                 include_dashboard=False,
+                # What Ray Train gives its workers; a process that reads is used by those who have the same environment.
+                runtime_env={"env_vars": {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0"}},
                 object_store_memory=store_bytes,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

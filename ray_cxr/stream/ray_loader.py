@@ -118,9 +118,15 @@ def _pipeline(dataset: Folder, reads: Sequence[Read], film_bytes: float) -> Iter
         )
 
 
-def start_readers() -> None:
-    """Reads nothing, by a pipeline like that of `ray_tables`: Ray Data's actors and a process that reads are there after it."""
-    one = ray.data.from_items([0]).map_batches(lambda batch: batch, batch_size=None, num_cpus=READ_TASK_CPUS)
+def start_readers(runtime_env: dict[str, Any] | None = None) -> None:
+    """Reads nothing, by a pipeline like that of `ray_tables`: Ray Data's actors and a process that reads are there after it.
+
+    runtime_env: that of the workers whom the process is for, where it is not the caller's own.
+    """
+    options = {} if runtime_env is None else {"runtime_env": runtime_env}
+    one = ray.data.from_items([0]).map_batches(
+        lambda batch: batch, batch_size=None, num_cpus=READ_TASK_CPUS, **options
+    )
     for _ in one.iter_batches(batch_size=None):
         pass
 

@@ -95,8 +95,9 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
             if workers == 0:
                 fit_here(recipe, log)
             else:
-                from ray_cxr.train.ray_trainer import fit_with_ray
+                from ray_cxr.train.ray_trainer import fit_with_ray, start_readers_early
 
+                start_readers_early()
                 with ProgressFollower(run, log):
                     fit_with_ray(with_absolute_paths(recipe), log)
             check_kept(run, recipe.train.keep)

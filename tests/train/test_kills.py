@@ -95,7 +95,11 @@ def test_workers(
         dead += [worker.pid for worker in now]
         # Which of the two it says depends on whether the moment was in the start.
         again = f"training is started again from the last checkpoint ({time} of 2)"
-        run.until(lambda again=again: f"a worker died; {again}" in run.said or f"the workers did not start; {again}" in run.said)
+        run.until(
+            lambda again=again: (
+                f"a worker died; {again}" in run.said or f"the workers did not start; {again}" in run.said
+            )
+        )
     run.end()
     assert_same_run(job, expected)
     assert run.left_after(20) == []

@@ -1,6 +1,7 @@
 """How often a training is started again, and how it ends when that is enough. Without Ray's processes; with them: test_kills.py."""
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,10 +49,13 @@ def test_started_again_as_often_as_the_setting_says(failures: list[Exception]) -
 def test_workers_that_do_not_start_count_as_well(failures: list[Exception]) -> None:
     failures += [ray.train.ControllerError(RuntimeError(f"a node is gone\nno. {n}")) for n in range(2)]
     assert _fit(2) == [
-        f"the workers did not start; training is started again from the last checkpoint ({n} of 2)" for n in (1, 2)
+        f"the workers did not start; training is started again from the last checkpoint ({n} of 2)"
+        for n in (1, 2)
     ]
     failures += [ray.train.ControllerError(RuntimeError("a node is gone\nno. 3"))]
-    with pytest.raises(RayCxrError, match=r"failed 1 time, the last time with: no\. 3; nothing saved is lost"):
+    with pytest.raises(
+        RayCxrError, match=r"failed 1 time, the last time with: no\. 3; nothing saved is lost"
+    ):
         _fit(0)
 
 
@@ -72,3 +76,26 @@ def test_what_a_user_must_mend_is_told_at_once(failures: list[Exception]) -> Non
     with pytest.raises(InputError, match="too large"):
         _fit(2)
     assert len(failures) == 1
+
+
+class _Context:
+    def __init__(self, actor: str | None) -> None:
+        self.get_actor_id = lambda: actor
+
+
+@pytest.mark.parametrize(
+    ("address", "actor", "cleaner"), [("", None, False), ("", "a trial", True), ("cluster:6379", None, True)]
+)
+def test_rays_callbacks_without_a_use_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str, actor: str | None, cleaner: bool
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: _Context(actor))
+    config = ray.train.RunConfig(storage_path=str(tmp_path))
+    trainer = module._Trainer(
+        lambda: None, scaling_config=ray.train.ScalingConfig(num_workers=1), run_config=config
+    )
+    ours = {type(c) for c in trainer._create_default_callbacks()}
+    rays = {type(c) for c in super(module._Trainer, trainer)._create_default_callbacks()}
+    left_out = {"DatasetsCallback"} if cleaner else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
+    assert {t.__name__ for t in rays - ours} == left_out and ours < rays
