@@ -1,10 +1,11 @@
 """Training beside a loop by hand and beside Lightning: films/s, memory, and the seconds until the first step.
 
-    python benchmarks/train.py --films 8000 --rounds 20 --repeats 3 --work DIR
+    python benchmarks/train.py --films 8000 --times 5 --rounds 6 --repeats 3 --work DIR
 
 Draws films once into DIR. Films/s: all ways to train are started, and then take turns of a few seconds, while the
-processes of all others stand still; so what slows the machine down for a minute slows all of them. Validation comes at
-the end of an epoch, which nobody reaches. Needs, beside ray_cxr: pip install lightning.
+processes of all others stand still; so what slows the machine down for a minute slows all of them. Some processes are
+faster than others of the same way, for as long as they live, so this is done several times. Validation comes at the end
+of an epoch, which nobody reaches. Needs, beside ray_cxr: pip install lightning.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--films", type=int, default=8000)
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each way, for films/s")
-    parser.add_argument("--turn-s", type=float, default=3.0)
+    parser.add_argument("--times", type=int, default=5, help="how often all ways are started, for films/s")
+    parser.add_argument("--rounds", type=int, default=6, help="turns of each way then")
+    parser.add_argument("--turn-s", type=float, default=5.0)
     parser.add_argument(
         "--repeats",
         type=int,
@@ -67,7 +69,8 @@ def main() -> None:
     arguments = parser.parse_args()
     prepare(arguments.work, arguments.films)
     print(
-        f"{arguments.rounds} rounds of {arguments.turn_s:g} s, {arguments.repeats} starts, {platform.machine()}, {os.cpu_count()} cores; "
+        f"{arguments.times} times {arguments.rounds} rounds of {arguments.turn_s:g} s, {arguments.repeats} starts, {platform.machine()}, "
+        f"{os.cpu_count()} cores; "
         f"{train_loops.BACKBONE} at {train_loops.IMAGE_PX} px, batch {train_loops.BATCH}\n"
     )
     if not arguments.start_only:
@@ -149,11 +152,24 @@ def started(way: str, arguments: argparse.Namespace, folder: Path) -> Runner:
 
 
 def print_rates(arguments: argparse.Namespace) -> None:
-    """Films/s in turns, and as a share of the loop by hand within the same round."""
+    """Films/s in turns, and as a share of the loop by hand at the same time."""
+    rates: dict[str, list[list[float]]] = {way: [] for way in arguments.only}
+    peak_mib = dict.fromkeys(arguments.only, 0.0)
+    for time_ in range(arguments.times):
+        for runner in in_turns(arguments, time_):
+            rates[runner.way].append(runner.rates)
+            peak_mib[runner.way] = max(peak_mib[runner.way], runner.peak_mib)
+        print(json.dumps({way: own[-1] for way, own in rates.items()}), file=sys.stderr)
+    print_table({way: np.array(own) for way, own in rates.items()}, peak_mib)
+
+
+def in_turns(arguments: argparse.Namespace, time_: int) -> list[Runner]:
+    """All ways, after they have trained in turns; each time another is started first."""
     runners: list[Runner] = []
+    first = time_ % len(arguments.only)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            for way in arguments.only:
+            for way in [*arguments.only[first:], *arguments.only[:first]]:
                 runners.append(started(way, arguments, Path(folder)))
                 print(f"{way} has begun", file=sys.stderr)
             for number in range(arguments.rounds):
@@ -165,28 +181,27 @@ def print_rates(arguments: argparse.Namespace) -> None:
                 runner.process.wait()
     for run in arguments.work.glob("run-*"):
         shutil.rmtree(run, ignore_errors=True)
-    rates = {runner.way: runner.rates for runner in runners}
-    print(json.dumps(rates), file=sys.stderr)
-    print_table(rates, {runner.way: runner.peak_mib for runner in runners})
+    return runners
 
 
-def print_table(rates: dict[str, list[float]], peak_mib: dict[str, float]) -> None:
-    """Mean films/s, and the share of the loop by hand over all turns with the middle 95 % of draws of rounds."""
+def print_table(rates: dict[str, NDArray[np.float64]], peak_mib: dict[str, float]) -> None:
+    """Mean films/s [times, rounds], and the share of the loop by hand with the middle 95 % of draws."""
     print("| | films/s | × by hand | peak MiB |\n|---|---:|---:|---:|")
     for way, own in rates.items():
         ratio = "–"
         if "by hand" in rates:
             hand = rates["by hand"]
             low, high = np.quantile(drawn_shares(own, hand), (0.025, 0.975))
-            ratio = f"{sum(own) / sum(hand):.2f} ({low:.2f} to {high:.2f})"
-        print(f"| {NAMES[way]} | {statistics.mean(own):.0f} | {ratio} | {peak_mib[way]:,.0f} |")
+            ratio = f"{own.sum() / hand.sum():.2f} ({low:.2f} to {high:.2f})"
+        print(f"| {NAMES[way]} | {own.mean():.0f} | {ratio} | {peak_mib[way]:,.0f} |")
     print()
 
 
-def drawn_shares(own: list[float], hand: list[float]) -> NDArray[np.float64]:
-    """[4000] the share in draws of as many rounds, with replacement."""
-    rounds = np.random.default_rng(0).integers(0, len(own), (4000, len(own)))
-    return np.asarray(np.array(own)[rounds].sum(axis=1) / np.array(hand)[rounds].sum(axis=1))
+def drawn_shares(own: NDArray[np.float64], hand: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[4000] the share in draws with replacement of as many times, and of as many rounds in each."""
+    draw, (times, rounds) = np.random.default_rng(0), own.shape
+    which = draw.integers(0, times, (4000, times, 1)), draw.integers(0, rounds, (4000, times, rounds))
+    return np.asarray(own[which].sum(axis=(1, 2)) / hand[which].sum(axis=(1, 2)))
 
 
 def print_starts(arguments: argparse.Namespace) -> None:

@@ -32,10 +32,11 @@ def curves(study: Study) -> Section:
     rows = [[str(epoch), str(came), str(stopped), best] for epoch, came, stopped, best in _by_epoch(study)]
     table = Table("Trials by epoch", ["Epoch", "Came here", "Stopped here", "Best score"], rows)
     label = "Validation mean AUROC of every trial by epoch. The table says how many came to each epoch."
+    text = "A trial that is behind the others at an epoch is stopped there (a cross), and its time goes to new trials."
+    if study.folds:
+        text += f" Each trial trains {study.folds} models, one for each fold after the other; its epochs are counted on, and its curve falls where a fold begins."
     blocks: list[Block] = [
-        Text(
-            "A trial that is behind the others at an epoch is stopped there (a cross), and its time goes to new trials."
-        ),
+        Text(text),
         Plot("plot-curves", curves_figure(study), label, table),
     ]
     return Section("curves", "Learning curves", blocks)

@@ -1,6 +1,6 @@
 """What a study's page is made from: its trials, their curves, its summary. Read once, then plain data.
 
-Reads: `trials.parquet`, `summary.json`, `config.yaml`, `best.yaml`, `trials/*/history.jsonl`.
+Reads: `trials.parquet`, `summary.json`, `config.yaml`, `best.yaml`, `trials/**/history.jsonl`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ray_cxr.storage import Folder
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 BACKBONE = "model.backbone"
 _PARAMETER, _OBJECTIVE = "param:", "objective:"
+_HISTORY = "history.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class Trial:
     reason: str = ""
     run: str = ""
     curve: Sequence[tuple[int, float]] = ()
-    """(epoch, validation mean AUROC), in order."""
+    """(epoch, validation mean AUROC), in order; the epochs of several folds are counted on."""
 
     @property
     def began(self) -> bool:
@@ -76,6 +77,8 @@ class Study:
     """Empty where no trial came to its end."""
     importance: Importance | None = None
     """None where there is too little to tell from."""
+    folds: int | None = None
+    """Trainings of each trial, one after the other; None: one, without folds."""
     objectives: Mapping[str, str] = field(default_factory=lambda: {"mean_auroc": "maximize"})
     """Objective → maximize or minimize; the first is the one that trials are stopped by."""
 
@@ -205,11 +208,32 @@ def _trial(row: Mapping[Any, Any], folder: Folder) -> Trial:
 
 
 def _curve(folder: Folder, run: str) -> list[tuple[int, float]]:
-    place = folder / run
-    if not run or not place.exists("history.jsonl"):
+    """Of one training, or of one for each fold after the other, their epochs counted on."""
+    if not run:
         return []
-    lines = map(json.loads, place.read_bytes("history.jsonl").decode().splitlines())
-    return [(int(e["epoch"]), float(e["mean_auroc"])) for e in lines if e["mean_auroc"] is not None]
+    place, curve, before = folder / run, list[tuple[int, float]](), 0
+    runs = _folds(place) or [place]
+    for one in runs:
+        lines = _lines(one)
+        curve += [
+            (before + int(e["epoch"]), float(e["mean_auroc"])) for e in lines if e["mean_auroc"] is not None
+        ]
+        before += len(lines)
+    return curve
+
+
+def _folds(trial: Folder) -> list[Folder]:
+    """Trainings of a trial's folds that have come to the end of an epoch."""
+    found: list[Folder] = []
+    while (fold := trial / f"fold-{len(found)}").exists(_HISTORY):
+        found.append(fold)
+    return found
+
+
+def _lines(run: Folder) -> list[dict[str, Any]]:
+    if not run.exists(_HISTORY):
+        return []
+    return [json.loads(line) for line in run.read_bytes(_HISTORY).decode().splitlines()]
 
 
 def read_settings(folder: Folder) -> tuple[str, dict[str, Any]]:

@@ -52,5 +52,6 @@ def read_study(folder: Folder) -> Study:
         config_yaml=config_yaml,
         best_yaml=folder.read_bytes("best.yaml").decode() if folder.exists("best.yaml") else "",
         importance=found,
+        folds=job.get("tune", {}).get("crossval"),
         objectives=objectives,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import yaml
 
 from ray_cxr.report.blocks import Facts, Fold, Plot, Section, Table, Text
 from ray_cxr.report.tune import result_sections, search_sections
@@ -322,6 +323,23 @@ def test_a_study_is_read_from_its_directory(make_study: MakeStudy) -> None:
     write_study_report(Folder(str(folder)))
     page = (folder / "report/index.html").read_text(encoding="utf-8")
     assert not re.search(r'(src|href)="(?!#|data:)', page.partition("<script")[0])
+
+
+def test_the_curve_of_a_trial_by_folds_goes_on_from_fold_to_fold(make_study: MakeStudy) -> None:
+    folder = make_study(trials=4)
+    run = folder / "trials" / "00000"
+    (run / "history.jsonl").unlink()
+    for fold, scores in enumerate(([0.5, 0.6], [0.4, None, 0.7])):
+        lines = [{"epoch": e, "mean_auroc": v} for e, v in enumerate(scores, 1)]
+        (run / f"fold-{fold}").mkdir()
+        (run / f"fold-{fold}" / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config["tune"]["crossval"] = 2
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    read = read_study(Folder(str(folder)))
+    trial = next(t for t in read.trials if t.number == 0)
+    assert list(trial.curve) == [(1, 0.5), (2, 0.6), (3, 0.4), (5, 0.7)]
+    assert "2 models, one for each fold after the other" in str(search_sections.curves(read).blocks[0])
 
 
 def test_an_unknown_state_is_an_error(make_study: MakeStudy) -> None:
