@@ -19,5 +19,9 @@ def keep_freed_memory() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    settings = ((_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD), (_TRIM_THRESHOLD, 2**31 - 1), (_TOP_PAD, 64 * 2**20))
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    settings = (
+        (_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD),
+        (_TRIM_THRESHOLD, 2**31 - 1),
+        (_TOP_PAD, 64 * 2**20),
+    )
+    return all(mallopt(name, value) == 1 for name, value in settings)

@@ -332,7 +332,9 @@ def test_the_curve_of_a_trial_by_folds_goes_on_from_fold_to_fold(make_study: Mak
     for fold, scores in enumerate(([0.5, 0.6], [0.4, None, 0.7])):
         lines = [{"epoch": e, "mean_auroc": v} for e, v in enumerate(scores, 1)]
         (run / f"fold-{fold}").mkdir()
-        (run / f"fold-{fold}" / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (run / f"fold-{fold}" / "history.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
     config = yaml.safe_load((folder / "config.yaml").read_text())
     config["tune"]["crossval"] = 2
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
