@@ -117,19 +117,17 @@ def test_from_films_to_a_tested_classifier(
     assert own_ray_processes() == [], "a Ray process was left behind"
 
 
-@pytest.mark.timeout(900)  # three trainings, two of them with Ray
-def test_no_one_two_and_three_workers_have_the_same_loss_curve(job: Path, trained: dict[str, Any]) -> None:
+@pytest.mark.parametrize("workers", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3))])
+def test_no_one_two_and_three_workers_have_the_same_loss_curve(
+    job: Path, trained: dict[str, Any], workers: int
+) -> None:
     """BatchNorm would see another batch on each worker; this network has none. Tolerance: 1e-5 of the loss."""
-    here = job.parent
-    curves = {2: losses(here / "run")}
-    for workers in (0, 1, 3):
-        ray_cxr("train", str(job), f"train.workers={workers}", f"out={here}/workers-{workers}")
-        curves[workers] = losses(here / f"workers-{workers}")
-    for workers in (1, 2, 3):
-        for (plan, train, validation), other in zip(curves[0], curves[workers], strict=True):
-            assert other[0] == plan
-            assert other[1] == pytest.approx(train, rel=1e-5)
-            assert other[2] == pytest.approx(validation, rel=1e-5)
+    out = job.parent / f"workers-{workers}"
+    ray_cxr("train", str(job), f"train.workers={workers}", f"out={out}")
+    for (plan, train, validation), other in zip(losses(job.parent / "run"), losses(out), strict=True):
+        assert other[0] == plan
+        assert other[1] == pytest.approx(train, rel=1e-5)
+        assert other[2] == pytest.approx(validation, rel=1e-5)
 
 
 def start_and_wait_for_the_first_epoch(job: Path, out: Path) -> subprocess.Popen[bytes]:
@@ -179,6 +177,7 @@ def test_a_killed_driver_started_again_ends_as_undisturbed(job: Path, undisturbe
     assert same_model(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_undisturbed(job: Path, undisturbed: Path) -> None:
     out = job.parent / "worker-killed"
     process = start_and_wait_for_the_first_epoch(job, out)

@@ -9,14 +9,19 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 import ray.tune
 import torch
+from ray import cloudpickle
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune import PlacementGroupFactory, Stopper, Trainable
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -97,7 +102,7 @@ def run_trials(search: Search, at_once: int, need: Need, process: type[TrialProc
         "threads": max(1, int(need.cpus if need.workers == 1 else cpus / at_once / need.workers)),
     }
     ends = _Ends(search)
-    with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch, _trials_may_run_out_of_memory():
         ray.tune.run(
             process or TrialProcess,
             name="ray-cxr",
@@ -112,6 +117,27 @@ def run_trials(search: Search, at_once: int, need: Need, process: type[TrialProc
             trial_dirname_creator=lambda trial: str(trial.trial_id),
             verbose=0,
         )
+
+
+class _MemoryWasFullError(RayActorError):  # type: ignore[misc]
+    """The process of a trial is no more: Ray ended it, since the memory of its node was full."""
+
+
+@contextmanager
+def _trials_may_run_out_of_memory() -> Iterator[None]:
+    """Lets Tune take a process that Ray ended for want of memory for a dead one: in Ray 2.60 it would end the whole search."""
+    known = RayActorManager._actor_task_failed
+
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = _MemoryWasFullError(error_msg=str(exception))
+        known(manager, tracked_actor_task, exception)
+
+    RayActorManager._actor_task_failed = failed
+    try:
+        yield
+    finally:
+        RayActorManager._actor_task_failed = known
 
 
 @dataclass
@@ -179,8 +205,8 @@ class _SchedulerAdapter(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         search, number = self._ends.search, self._ends.numbers[trial.trial_id]
-        error = trial.get_pickled_error()
-        if isinstance(error, ray.exceptions.OutOfMemoryError):
+        error = _error_of(trial)
+        if isinstance(error, _MemoryWasFullError):
             search.fail(number, "out of memory (Ray ended its process, since the node's memory was full)")
         else:
             search.died(number, _why_it_died(error))
@@ -202,8 +228,18 @@ class _StopAll(Stopper):  # type: ignore[misc]
         return {}  # Tune pickles it with its own state, of which nothing is ever restored
 
 
-def _why_it_died(error: Exception | None) -> str:
-    if error is None or isinstance(error, ray.exceptions.RayActorError):
+def _error_of(trial: Trial) -> Exception:
+    """What Tune has just written into its session's folder; its own `get_pickled_error` looks where that is copied to later."""
+    error: Exception = TuneError("Ray Tune gave no reason")
+    if trial.pickled_error_file is not None:
+        with open(trial.pickled_error_file, "rb") as file:
+            error = cloudpickle.load(file)
+    return error
+
+
+def _why_it_died(error: Exception) -> str:
+    # Ray counts what is raised while a process sets itself up as its death.
+    if isinstance(error, RayActorError) and not error.actor_init_failed:
         return "its process died"
     lines = [line for line in str(error).strip().splitlines() if line]
     return f"its process failed ({lines[-1] if lines else type(error).__name__})"

@@ -35,6 +35,9 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "macs": "minimize",
     "parameters": "minimize",
 }
+_DRAWS = 128
+"""How often settings are drawn until some come that no trial has had; the last of them at random."""
+_DRAWS_OF_SAMPLER = 8
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -73,11 +76,30 @@ class Study:
         return self.trials[number]
 
     def ask(self, space: Space, fits: Fits) -> tuple[int, Drawn]:
-        """Begins a trial, one that waits before a new one: its number and its settings."""
+        """Begins a trial, one that waits before a new one: its number and its settings.
+
+        New ones have settings that no trial has had, as far as such are found: the same settings would train the same model again.
+        """
         waiting = [t.number for t in self.trials if t.state == TrialState.WAITING]
         number = min(waiting, default=len(self.trials))
+        if not waiting and (params := self._params_of_others(number, space, fits)):
+            self._study.enqueue_trial(params)
         self._study.sampler = build_sampler(self._settings, self._seed, number)
         return number, self._draw(self._study.ask(), space, fits)
+
+    def _params_of_others(self, number: int, space: Space, fits: Fits) -> dict[str, Any]:
+        """Optuna's parameters of settings that no trial has had; none where those that the sampler draws first are such."""
+        had = [t.user_attrs.get("settings") for t in self.trials]
+        for draw in range(_DRAWS):
+            probe = optuna.create_study(
+                directions=self._study.directions,
+                sampler=build_sampler(self._settings, self._seed, number, draw),
+            )
+            probe.add_trials(self.trials)
+            trial = probe.ask()
+            if space.draw(partial(suggest, trial), fits) not in had:
+                return trial.params if draw else {}
+        return {}
 
     def settings_of(self, number: int, space: Space, fits: Fits) -> Drawn:
         """The settings of a trial that was begun; drawn to their end where a kill came between."""
@@ -151,9 +173,14 @@ def values_by_epoch(trial: FrozenTrial) -> dict[int, float]:
     return dict(own) or {int(e): v for e, v in trial.user_attrs.get("values", {}).items()}
 
 
-def build_sampler(settings: TuneSettings, seed: int, number: int) -> BaseSampler:
-    """The sampler of one trial. A function of seed and number, so that a search that goes on draws as if never cut."""
-    own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+def build_sampler(settings: TuneSettings, seed: int, number: int, draw: int = 0) -> BaseSampler:
+    """The sampler of one trial. A function of seed and number, so that a search that goes on draws as if never cut.
+
+    draw: which of several for that trial; from the eighth on it is at random.
+    """
+    own = int(np.random.SeedSequence([seed, number, *([draw] if draw else [])]).generate_state(1)[0])
+    if draw >= _DRAWS_OF_SAMPLER:
+        return RandomSampler(seed=own)
     with warnings.catch_warnings():
         # `group` is marked experimental since version 2.8.
         warnings.simplefilter("ignore", ExperimentalWarning)

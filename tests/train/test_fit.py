@@ -135,7 +135,7 @@ fit(job, to_yaml(job), lambda event: None)
 """
 
 
-@pytest.mark.parametrize("epochs_before_the_kill", [1, 2])
+@pytest.mark.parametrize("epochs_before_the_kill", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_started_again_ends_as_never_killed(
     undisturbed: Job,
     nih_job: Callable[..., Job],

@@ -24,10 +24,9 @@ def _assert_clean(run: Any, seconds: float) -> None:
     assert run.left_after(QUICK_S) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("writing_s", "whole"), [(1.0, True), pytest.param(60.0, False, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("writing_s", "whole"), [(1.0, True), (60.0, False)])
 def test_a_checkpoint_that_is_being_written_is_given_some_seconds(
     nih_job: Callable[..., Job], nih_dataset: str, drive: Callable[..., Any],
     assert_same_run: Callable[[Job, Job], None], writing_s: float, whole: bool,
@@ -45,10 +44,11 @@ def test_a_checkpoint_that_is_being_written_is_given_some_seconds(
     assert_same_run(job, undisturbed)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("moment", ["step", "validation", "checkpoint"])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "moment", ["checkpoint", *(pytest.param(m, marks=pytest.mark.slow) for m in ("step", "validation"))]
+)
 def test_at_each_moment(
     nih_job: Callable[..., Job], nih_dataset: str, drive: Callable[..., Any], workers: int, moment: str
 ) -> None:

@@ -81,7 +81,7 @@ def undisturbed(nih_job: Callable[..., Job], nih_dataset: str) -> Job:
     return job
 
 
-@pytest.mark.parametrize("step", [EVERY, 2 * EVERY + 1])
+@pytest.mark.parametrize("step", [pytest.param(EVERY, marks=pytest.mark.slow), 2 * EVERY + 1])
 def test_stopped_inside_an_epoch_and_gone_on_ends_as_undisturbed(
     undisturbed: Job, nih_job: Callable[..., Job], step: int
 ) -> None:

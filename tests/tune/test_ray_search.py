@@ -37,6 +37,8 @@ class Pretending(TrialProcess):
     """Writes what a training would. `train.weight_decay` says what becomes of it."""
 
     def training(self, config: Mapping[str, Any], workers: int) -> Train:
+        if json.loads(config["plan"])["runs"][0]["train"]["weight_decay"] == 5:
+            raise OSError("no place for films")
         return _pretend
 
 
@@ -133,8 +135,8 @@ def test_more_trials_than_fit_all_end_and_leave_nothing_behind(player: Make) -> 
 
 
 def test_trials_that_fail_are_recorded_and_the_search_goes_on(player: Make) -> None:
-    space = {"train.weight_decay": {"choices": [0, 1, 2, 3, 4, 5]}}
-    settings = ("tune.sampler=grid", "tune.trials=6", "tune.max_failed=9", "train.max_failures=1")
+    space = {"train.weight_decay": {"choices": [0, 1, 2, 3, 4, 5, 6]}}
+    settings = ("tune.sampler=grid", "tune.trials=7", "tune.max_failed=9", "train.max_failures=1")
     p = player(never, *settings, "tune.scheduler=none", space=space)
     searched(p, at_once=2, need=Need(cpus=1.0))
     frame = table(p)
@@ -144,10 +146,11 @@ def test_trials_that_fail_are_recorded_and_the_search_goes_on(player: Make) -> N
         2: "out of memory (MemoryError: Unable to allocate 40 GiB)",
         3: "its process died, 2 times",
         4: "mean_auroc cannot be measured: it is None",
-        5: "",
+        5: "its process failed (OSError: no place for films), 2 times",
+        6: "",
     }
-    assert frame["state"].tolist() == ["complete", *["failed"] * 4, "complete"]
-    assert frame["objective:mean_auroc"][[0, 5]].notna().all()
+    assert frame["state"].tolist() == ["complete", *["failed"] * 5, "complete"]
+    assert frame["objective:mean_auroc"][[0, 6]].notna().all()
 
 
 @pytest.mark.slow
@@ -169,6 +172,7 @@ def test_trials_of_two_workers_each_take_turns_and_leave_nothing_behind(player: 
     assert still_held(60) == {}
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_the_search(player: Make) -> None:
     space = {"train.weight_decay": {"choices": [1]}, **RATE}
     p = player(never, "tune.trials=30", "tune.max_failed=3", "tune.scheduler=none", space=space)

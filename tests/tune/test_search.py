@@ -70,6 +70,20 @@ def test_the_same_search_twice_is_the_same(player: Make, tmp_path: Path) -> None
     assert [plan.settings for plan in other.played] != drawn[0]
 
 
+def test_no_settings_are_trained_twice_while_others_are_left(player: Make) -> None:
+    space = {
+        "stream.resampling": {"choices": ["none", "oversample"]},
+        "stream.resampling_strength": {"choices": [0.5, 1.0]},  # with none there is none
+        "train.weight_decay": {"choices": [0.0, 0.1, 0.2]},
+    }
+    p = player(by_rate, "tune.trials=11", "tune.startup_trials=2", space=space)
+    p.play()
+    drawn = [json.dumps(plan.settings, sort_keys=True) for plan in p.played]
+    assert len(drawn) == 11
+    assert len(set(drawn[:9])) == 9, "all there are"
+    assert set(drawn[9:]) <= set(drawn[:9])
+
+
 def test_the_sampler_learns(player: Make) -> None:
     p = player(by_rate, "tune.trials=40", "tune.scheduler=none", space=RATE)
     p.play()
