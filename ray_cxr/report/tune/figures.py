@@ -213,10 +213,11 @@ class Scale:
         """Settings of a plotly axis."""
         if self.continuous:
             return {"type": "log", "dtick": 1, "exponentformat": "power"} if self.log else {"nticks": 5}
-        ticks = [plotly_text(s, 22) for s in self.steps]
+        # Longer or flatter ones would reach past the figure on the left, and are then left out.
+        ticks = [plotly_text(s, 18) for s in self.steps]
         return {
             "tickvals": list(range(len(ticks))), "ticktext": ticks, "range": [-0.5, len(ticks) - 0.5],
-            "tickangle": -35 if sum(map(len, ticks)) > 22 else 0,
+            "tickangle": -55 if sum(map(len, ticks)) > 22 else 0,
         }  # fmt: skip
 
 
