@@ -14,6 +14,7 @@ from ray_cxr.ray_session import ray_starting
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import check_world_size
+from ray_cxr.train.alone import alone
 from ray_cxr.train.log import RunLog
 from ray_cxr.train.progress import ProgressFollower
 from ray_cxr.train.settings import Recipe
@@ -85,23 +86,29 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
     with ray_starting(workers) as ray_is_up:
         check_training(recipe, dataset)
         ray_is_up()
-        from ray_cxr.train.run import check_kept, claim_run
+        from ray_cxr.train.run import LOCK, check_kept, check_place, claim_run
 
-        resumed = claim_run(recipe, config_yaml, dataset)
         run = Folder(recipe.out)
-        with RunLog(run, show) as log:
-            if dataset.leak_warning:
-                log({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
-            if workers == 0:
-                fit_here(recipe, log)
-            else:
-                from ray_cxr.train.ray_trainer import fit_with_ray, start_readers_early
-
-                start_readers_early()
-                with ProgressFollower(run, log):
-                    fit_with_ray(with_absolute_paths(recipe), log)
-            check_kept(run, recipe.train.keep)
+        check_place(run)
+        with alone(run, LOCK, f"the run {run}"):
+            resumed = claim_run(recipe, config_yaml, dataset)
+            with RunLog(run, show) as log:
+                if dataset.leak_warning:
+                    log({"kind": "note", "text": f"warning: {dataset.leak_warning}"})
+                _train(recipe, run, log)
+                check_kept(run, recipe.train.keep)
     return resumed
+
+
+def _train(recipe: Recipe, run: Folder, show: Show) -> None:
+    if recipe.train.workers == 0:
+        fit_here(recipe, show)
+        return
+    from ray_cxr.train.ray_trainer import fit_with_ray, start_readers_early
+
+    start_readers_early()
+    with ProgressFollower(run, show):
+        fit_with_ray(with_absolute_paths(recipe), show)
 
 
 def fit_here(recipe: Recipe, show: Show) -> None:

@@ -52,17 +52,27 @@ _PACKAGES = (
 )
 
 
+LOCK = ".train.lock"
+"""Held in the run directory by the command that trains there."""
+
+
+def check_place(run: Folder) -> None:
+    """Raises InputError where a run directory cannot be written, or holds something else."""
+    others = [name for name in run.names() if name != LOCK]
+    if others and not (run.exists("config.yaml") or run.exists("checkpoints")):
+        raise InputError(
+            f"out: {run} holds something that is no run of ray-cxr; give a new or empty directory."
+        )
+    run.check_writable()
+
+
 def claim_run(recipe: Recipe, config_yaml: str, dataset: Dataset) -> bool:
     """Writes `config.yaml`, or checks that this job is the one whose checkpoints are there; True if it goes on.
 
     Raises RefusedError (exit 3) that names what differs.
     """
     run = Folder(recipe.out)
-    if run.names() and not (run.exists("config.yaml") or run.exists("checkpoints")):
-        raise InputError(
-            f"out: {run} holds something that is no run of ray-cxr; give a new or empty directory."
-        )
-    run.check_writable()
+    check_place(run)
     state = newest_state(run / "checkpoints")
     if state is not None:
         _refuse_other_job(run, recipe, state.fingerprint, dataset)

@@ -20,7 +20,9 @@ from ray_cxr.metrics import metrics_by_finding
 from ray_cxr.model.saved import load_model
 from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.storage import Folder
+from ray_cxr.train.alone import alone
 from ray_cxr.train.fit import fit
+from ray_cxr.train.run import LOCK
 
 
 def run(job: Job) -> list[dict[str, Any]]:
@@ -271,6 +273,20 @@ def test_a_directory_with_other_things_is_no_place_for_a_run(
     with pytest.raises(InputError, match="holds something that is no run"):
         run(nih_job(f"dataset={nih_dataset}", f"out={tmp_path}"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_second_command_at_the_same_run_is_refused_and_changes_nothing(
+    nih_job: Callable[..., Job], nih_dataset: str, tmp_path: Path
+) -> None:
+    job = nih_job(f"dataset={nih_dataset}", f"out={tmp_path / 'run'}", "train.epochs=1")
+    with (
+        alone(Folder(job.out), LOCK, "it"),
+        pytest.raises(RefusedError, match="another process is at work on"),
+    ):
+        run(job)
+    assert [p.name for p in Path(job.out).iterdir()] == [LOCK]
+    run(job)
+    assert len((Path(job.out) / "history.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_resampled_run_from_the_cache_is_the_run_from_the_shards(
