@@ -89,7 +89,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
         from ray_cxr.train.run import LOCK, check_kept, check_place, claim_run
 
         run = Folder(recipe.out)
-        check_place(run)
+        check_place(run)  # before the lock makes a file in it
         with alone(run, LOCK, f"the run {run}"):
             resumed = claim_run(recipe, config_yaml, dataset)
             with RunLog(run, show) as log:

@@ -36,8 +36,9 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "parameters": "minimize",
 }
 _DRAWS = 128
-"""How often settings are drawn until some come that no trial has had; the last of them at random."""
+"""How often settings are drawn until some come that no trial has had."""
 _DRAWS_OF_SAMPLER = 8
+"""The first of them, by the sampler; the others are at random."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -176,7 +177,7 @@ def values_by_epoch(trial: FrozenTrial) -> dict[int, float]:
 def build_sampler(settings: TuneSettings, seed: int, number: int, draw: int = 0) -> BaseSampler:
     """The sampler of one trial. A function of seed and number, so that a search that goes on draws as if never cut.
 
-    draw: which of several for that trial; from the eighth on it is at random.
+    draw: which of several draws for that trial, from 0; from `_DRAWS_OF_SAMPLER` on it is at random.
     """
     own = int(np.random.SeedSequence([seed, number, *([draw] if draw else [])]).generate_state(1)[0])
     if draw >= _DRAWS_OF_SAMPLER:

@@ -1,4 +1,4 @@
-"""A search on a Ray of its own, of two trials: one fills the memory, epoch after epoch, and one does not. memory_driver.py JOB."""
+"""A search on a Ray of its own, of two trials: one fills the memory, and one does not. memory_driver.py JOB."""
 
 import sys
 import threading
