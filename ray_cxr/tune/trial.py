@@ -6,14 +6,11 @@ Reads: the data set; the run directory, which may hold the beginning of this tri
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import threading
-import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +19,7 @@ from ray_cxr.config import to_yaml
 from ray_cxr.errors import RayCxrError, reason_of
 from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.storage import Folder
+from ray_cxr.train.alone import alone
 from ray_cxr.train.loop import train
 from ray_cxr.train.run import claim_run
 from ray_cxr.train.settings import Recipe
@@ -74,8 +72,9 @@ class TrialRun:
         return not self._thread.is_alive()
 
     def _main(self) -> None:
+        parent, name = os.path.split(self._trial.url)
         try:
-            with _alone(self._trial):
+            with alone(Folder(parent), lock_name(name), f"the trial {self._trial}", wait_s=_DEAD_AFTER_S):
                 for number, recipe in enumerate(self._runs):
                     self._one_run(number, recipe)
             last: Event = {"kind": "end"}
@@ -126,31 +125,3 @@ def _reason(error: Exception) -> str:
     what = f"{type(error).__name__}: {reason_of(error)}"
     lacking = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
     return f"out of memory ({what})" if lacking else what
-
-
-@contextmanager
-def _alone(run: Folder) -> Iterator[None]:
-    """Waits until no other process is at this trial: one may outlive a search that was killed by some seconds.
-
-    Raises RayCxrError where it does not end. On an object store nothing is locked.
-    """
-    if not run.is_local:
-        yield
-        return
-    parent, name = os.path.split(run.path)
-    os.makedirs(parent, exist_ok=True)
-    with open(os.path.join(parent, lock_name(name)), "wb") as lock:
-        given_up = time.monotonic() + _DEAD_AFTER_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > given_up:
-                    raise RayCxrError(
-                        f"another process is still at this trial after {_DEAD_AFTER_S:.0f} s; end it and search again."
-                    ) from None
-                time.sleep(0.2)
-            except OSError:  # a network file system without locks
-                break
-        yield

@@ -82,14 +82,20 @@ def never(*args: object) -> float:
 RATE = {"train.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}
 
 
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def held() -> dict[str, float]:
     """What Ray has given away, and how many processes of trials there are."""
     free, all_there = ray.available_resources(), ray.cluster_resources()
     groups = [g for g in placement_group_table().values() if g["state"] != "REMOVED"]
-    processes = [
-        p for p in psutil.process_iter(["name", "cmdline"])
-        if any(name in part for part in p.info["cmdline"] or [] for name in ("Pretending", "TrialProcess", "TrainWorker"))
-    ]  # fmt: skip
+    # Of this Ray: another one on the machine may train, too.
+    names = [_command(process) for process in psutil.Process().children(recursive=True)]
+    processes = [n for n in names if any(word in n for word in ("Pretending", "TrialProcess", "TrainWorker"))]
     return {
         "cpus": all_there["CPU"] - free.get("CPU", 0),
         "store": float(
