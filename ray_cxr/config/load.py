@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -79,7 +80,7 @@ def to_yaml(settings: BaseModel) -> str:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506  it is a SafeLoader
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Yaml)  # noqa: S506  it is a SafeLoader
     except FileNotFoundError:
         raise InputError(
             f"job file {str(path)!r} does not exist; give the path of a YAML job file."
@@ -101,8 +102,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return raw
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML lets the last of two equal keys win; here a second `train:` would drop the first in silence."""
+class _Yaml(yaml.SafeLoader):
+    """Two things are otherwise than in PyYAML: there the last of two equal keys wins, so that a second `train:` would drop
+    the first in silence, and 1e-3 is a text, where YAML 1.2 has a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -114,12 +116,17 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise InputError(f"override {override!r} must look like key=value, for example train.epochs=3.")
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, _Yaml)  # noqa: S506  it is a SafeLoader
     except yaml.YAMLError:
         raise InputError(f"override {override!r}: the value is not valid YAML; quote it.") from None
     node: Any = raw
@@ -189,6 +196,10 @@ def _sentence(cls: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
     message = error["msg"].removeprefix("Value error, ").rstrip(".")
     if kind == "value_error":
         return dotted, f"{dotted}: {message}." if dotted else f"{message}."
+    if kind in ("model_type", "dict_type"):
+        message = "This holds settings of its own, as key: value"
+    if kind == "too_short":
+        message = f"It must have {context['min_length']} or more"
     quoted = kind == "string_type" and isinstance(error["input"], bool)
     hint = "; YAML reads on, off, yes and no as that, so put quotes around the word" if quoted else ""
     got = "null" if error["input"] is None else repr(error["input"])
@@ -228,10 +239,12 @@ def _model_at(cls: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[Ba
             options = [model]
         elif not options:
             continue  # a name of pydantic's own for one type of several that a plain value may have
+        elif str(part).startswith("["):
+            continue  # which of several types it was read as
         else:
             names.append(str(part))
             if part in model.model_fields:
-                options = list(_models_in(model.model_fields[str(part)].annotation))
+                options = list(dict.fromkeys(_models_in(model.model_fields[str(part)].annotation)))
                 if len(options) == 1 and depth < len(loc) - 1:
                     model = options[0]
     return model, names

@@ -1,4 +1,4 @@
-"""One preparation at a time in a directory: an OS lock on a disk, a marker with a heartbeat in an object store.
+"""One preparation, or search, at a time in a directory: an OS lock on a disk, a marker with a heartbeat in an object store.
 
 Reads and writes one file, which stays where its owner was killed, and says who that was.
 """
@@ -59,34 +59,47 @@ class Owner:
             return True
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is done under a lock, for sentences. setting: names its directory; goes_on: passive, as `is being prepared`."""
+
+    name: str
+    setting: str
+    goes_on: str
+
+
+PREPARATION = Work("preparation", "dataset", "is being prepared")
+
+
 class Held:
     """A lock that is held. `check` raises RefusedError where another has taken it over."""
 
-    def __init__(self, lost: Callable[[], bool] = lambda: False) -> None:
-        self._lost = lost
+    def __init__(self, work: Work, lost: Callable[[], bool] = lambda: False) -> None:
+        self._work, self._lost = work, lost
 
     def check(self) -> None:
         if self._lost():
             raise RefusedError(
-                "dataset: another preparation has taken this one's place, since nothing was heard of it for "
+                f"{self._work.setting}: another {self._work.name} has taken this one's place, since nothing was heard of it for "
                 f"{STALE_S:.0f} s; what was written is not lost, so give the command again when the other has ended."
             )
 
 
 @contextmanager
 def locked(
-    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool] = lambda: True
-) -> Iterator[Held]:
+    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool] = lambda: True,
+    work: Work = PREPARATION,
+) -> Iterator[Held]:  # fmt: skip
     """Holds the lock `name` of a folder. RefusedError where another does; says so where one is taken over.
 
     The file is removed at the end. Where the block raises a RayCxrError, nothing was interrupted: the file stays
     without an owner if `stays` says so, and is removed otherwise. It stays after any other error.
     """
     if folder.is_local:
-        handle = _lock_file(folder, name, say)
+        handle = _lock_file(folder, name, say, work)
         if handle is not None:
             try:
-                yield Held()
+                yield Held(work)
                 os.unlink(folder.full(name))
             except RayCxrError:
                 _release(handle, folder.full(name), stays())
@@ -94,7 +107,7 @@ def locked(
             finally:
                 os.close(handle)
             return
-    with _marked(folder, name, say, stays) as held:
+    with _marked(folder, name, say, stays, work) as held:
         yield held
 
 
@@ -105,14 +118,14 @@ def _release(handle: int, path: str, stays: bool) -> None:
         os.unlink(path)
 
 
-def _busy(folder: Folder, owner: Owner | None) -> RefusedError:
+def _busy(folder: Folder, owner: Owner | None, work: Work) -> RefusedError:
     who = str(owner) if owner else "another process"
     return RefusedError(
-        f"dataset: {folder} is being prepared by {who}; wait for its end, or stop it first; nothing was changed."
+        f"{work.setting}: {folder} {work.goes_on} by {who}; wait for its end, or stop it first; nothing was changed."
     )
 
 
-def _lock_file(folder: Folder, name: str, say: Callable[[str], None]) -> int | None:
+def _lock_file(folder: Folder, name: str, say: Callable[[str], None], work: Work) -> int | None:
     """An open file with the lock, which the system gives back when the process dies; None where there are no locks."""
     path = folder.full(name)
     while True:
@@ -121,14 +134,14 @@ def _lock_file(folder: Folder, name: str, say: Callable[[str], None]) -> int | N
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise InputError(
-                f"dataset: {path} cannot be written ({why_not_written(path, error)}); make room or rights there, or give another place."
+                f"{work.setting}: {path} cannot be written ({why_not_written(path, error)}); make room or rights there, or give another place."
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             before = _owner(os.pread(handle, 2**16, 0))
             os.close(handle)
-            raise _busy(folder, before) from None
+            raise _busy(folder, before, work) from None
         except OSError:  # a network file system without locks
             os.close(handle)
             return None
@@ -137,7 +150,7 @@ def _lock_file(folder: Folder, name: str, say: Callable[[str], None]) -> int | N
         os.close(handle)  # its owner has ended and removed it meanwhile
     before = _owner(os.pread(handle, 2**16, 0))
     if before:
-        say(f"going on from a preparation that did not end ({before})")
+        say(f"going on from a {work.name} that did not end ({before})")
     text = json.dumps({"format": 1, "owner": asdict(Owner())}).encode()
     os.ftruncate(handle, 0)
     os.pwrite(handle, text, 0)
@@ -160,14 +173,14 @@ def _owner(data: bytes) -> Owner | None:
 
 @contextmanager
 def _marked(
-    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool]
+    folder: Folder, name: str, say: Callable[[str], None], stays: Callable[[], bool], work: Work
 ) -> Iterator[Held]:
-    marker = _Marker(folder, name)
+    marker = _Marker(folder, name, work)
     marker.take(say)
     beating = threading.Thread(target=marker.beat, daemon=True)
     beating.start()
     try:
-        yield Held(lambda: marker.lost)
+        yield Held(work, lambda: marker.lost)
         marker.end()
         if not marker.lost:
             folder.remove(name)
@@ -185,8 +198,8 @@ def _marked(
 
 
 class _Marker:
-    def __init__(self, folder: Folder, name: str) -> None:
-        self._folder, self._name, self._owner = folder, name, Owner()
+    def __init__(self, folder: Folder, name: str, work: Work) -> None:
+        self._folder, self._name, self._work, self._owner = folder, name, work, Owner()
         self._ended = threading.Event()
         self._written = 0.0
         self._taken = False
@@ -202,13 +215,15 @@ class _Marker:
         if before:
             silent_s = time.time() - float(there.get("beat", 0))
             if not before.is_dead() and silent_s < STALE_S:
-                raise _busy(self._folder, before)
-            say(f"taking over from a preparation that has not been heard of for {silent_s:.0f} s ({before})")
+                raise _busy(self._folder, before, self._work)
+            say(
+                f"taking over from a {self._work.name} that has not been heard of for {silent_s:.0f} s ({before})"
+            )
         self._write()
         time.sleep(0 if self._folder.in_this_process else _SETTLE_S)
         winner = _owner(json.dumps(self._read()).encode())
         if winner != self._owner:
-            raise _busy(self._folder, winner)
+            raise _busy(self._folder, winner, self._work)
 
     def beat(self) -> None:
         while not self._ended.wait(BEAT_S):

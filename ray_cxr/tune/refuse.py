@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from ray_cxr.config import overlaid, setting_names, validated
@@ -32,7 +33,13 @@ _SHARED = {
 }
 _PREPARED = ("source", "split", "shards")
 _CONTEXTS = 24
-"""So many other settings of a trial are tried with a value before it is refused."""
+"""So many other settings of a trial, drawn at random, are tried with a value before each value of theirs is."""
+_WAYS = 64
+"""Of the ways in which a `when` can be met so many are tried."""
+_BETWEEN = 0.381966
+"""A place in a range that no round ends make a whole number."""
+_Wanted = dict[str, list[Any]]
+"""Setting → the values that it is to have."""
 
 
 def refuse_names(space: Mapping[str, Any]) -> None:
@@ -74,7 +81,7 @@ def refuse_values(space: Space, fits: Fits, seed: int) -> None:
     """Raises InputError for a value that no trial could run with, with the settings of a trial that would meet it."""
     misfits = _misfits(space, fits, seed)
     if misfits:
-        raise InputError("\n".join(f"tune.space: {misfit.why}" for misfit in misfits))
+        raise InputError("\n".join(dict.fromkeys(f"tune.space: {misfit.why}" for misfit in misfits)))
 
 
 def without_misfits(
@@ -118,13 +125,27 @@ class _Misfit:
 
 
 def _misfits(space: Space, fits: Fits, seed: int) -> list[_Misfit]:
-    return [
-        _Misfit(name, number, value, why)
-        for name, alternatives in space.parameters.items()
-        for number in range(len(alternatives))
-        for value in values_to_try(alternatives[number])
-        if (why := _problem(space, fits, name, number, value, seed)) is not None
-    ]
+    found: list[_Misfit] = []
+    for name, alternatives in space.parameters.items():
+        for number, values in enumerate(alternatives):
+            problems = [(v, _problem(space, fits, name, number, v, seed)) for v in values_to_try(values)]
+            misfits = [_Misfit(name, number, value, why) for value, why in problems if why is not None]
+            if not misfits and values.choices is None and not values.int:
+                misfits = _inside(space, fits, name, number, seed)
+            found += misfits
+    return found
+
+
+def _inside(space: Space, fits: Fits, name: str, number: int, seed: int) -> list[_Misfit]:
+    """What is wrong with a range whose ends a trial could run with, and a number between them none could."""
+    values = space.parameters[name][number]
+    assert values.low is not None
+    assert values.high is not None
+    between = values.low + _BETWEEN * (values.high - values.low)
+    why = _problem(space, fits, name, number, between, seed)
+    if why is not None and "integer" in why:
+        why = f"{name} has whole numbers only; add int: true to its range from {values.low:g} to {values.high:g}."
+    return [] if why is None else [_Misfit(name, number, between, why)]
 
 
 def _problem(space: Space, fits: Fits, name: str, number: int, value: Any, seed: int) -> str | None:
@@ -133,22 +154,45 @@ def _problem(space: Space, fits: Fits, name: str, number: int, value: Any, seed:
     if isinstance(conditions, str):
         return conditions
     first: tuple[str, Drawn] | None = None
-    for attempt in range(_CONTEXTS):
+    for attempt, wanted in enumerate(_contexts(space, name, conditions)):
         chooser = random.Random(f"{seed} {name} {number} {attempt}")  # noqa: S311  which contexts are tried, no secret
-        drawn = _trial(
-            space, fits, name, conditions, _chooses(conditions, chooser, first_of_all=attempt == 0)
-        )
+        drawn = _trial(space, fits, name, _chooses(wanted, chooser, first_of_all=attempt == 0))
+        if not _met(space, drawn, wanted):
+            continue
         why = fits(drawn | {name: value})
         if why is None:
             return None
         first = first or (why, drawn)
-    assert first is not None
+    if first is None:
+        return f"no trial comes to {name}={value}, since what its `when` asks for cannot be together; mend the `when`."
     why, drawn = first
     met = ", ".join(f"{key}={shown}" for key, shown in drawn.items()) or "the job's own settings"
     return f"no trial could run with {name}={value}: {why.rstrip('.')} (met with {met})."
 
 
-def _trial(space: Space, fits: Fits, name: str, conditions: Mapping[str, Sequence[Any]], draw: Draw) -> Drawn:
+def _contexts(space: Space, name: str, conditions: Sequence[_Wanted]) -> Iterator[_Wanted]:
+    """What other settings are to be, each time a value is tried: as chance has it, then each value of each once."""
+    for attempt in range(max(_CONTEXTS, len(conditions))):
+        yield conditions[attempt % len(conditions)]
+    before = list(space.parameters)[: list(space.parameters).index(name)]
+    for other in before:
+        for value in (v for values in space.parameters[other] for v in values_to_try(values)):
+            for wanted in conditions:
+                if value in wanted.get(other, [value]):
+                    yield wanted | {other: [value]}
+                    break
+
+
+def _met(space: Space, drawn: Drawn, wanted: _Wanted) -> bool:
+    """Whether a trial has drawn what it was to; a range is not looked at, since what it gives is no choice."""
+    return all(
+        drawn[name] in values
+        for name, values in wanted.items()
+        if name in drawn and all(v.choices is not None for v in space.parameters[name])
+    )
+
+
+def _trial(space: Space, fits: Fits, name: str, draw: Draw) -> Drawn:
     """What a trial draws before it comes to `name`."""
     drawn: Drawn = {}
     for other in space.parameters:
@@ -160,7 +204,7 @@ def _trial(space: Space, fits: Fits, name: str, conditions: Mapping[str, Sequenc
     return drawn
 
 
-def _chooses(conditions: Mapping[str, Sequence[Any]], chooser: random.Random, *, first_of_all: bool) -> Draw:
+def _chooses(conditions: _Wanted, chooser: random.Random, *, first_of_all: bool) -> Draw:
     def choose(options: Options) -> Any:
         wanted = conditions.get(options.label.partition(" ")[0])
         if not options.choices:
@@ -172,29 +216,35 @@ def _chooses(conditions: Mapping[str, Sequence[Any]], chooser: random.Random, *,
     return choose
 
 
-def _conditions(space: Space, name: str, number: int) -> dict[str, list[Any]] | str:
-    """What other settings have to be so that this alternative is drawn; a sentence where they never are."""
-    wanted: dict[str, list[Any]] = {}
-    waiting = [(name, space.parameters[name][number].when)]
+def _conditions(space: Space, name: str, number: int) -> list[_Wanted] | str:
+    """What other settings have to be so that this alternative is drawn, each way once; a sentence where they never are."""
     rule = without_effect(name)
-    while waiting:
-        of, when = waiting.pop()
-        for other, values in when.items():
-            allowed = [v for v in as_list(values) if other not in wanted or v in wanted[other]]
-            found = _sources(space, other, allowed)
-            if not found:
-                return (
-                    f"{of} is to be drawn when {other} is {_words(as_list(values))}, which no trial has; "
-                    "mend the `when`, or add that value."
-                )
-            wanted[other] = [v for v, _ in found]
-            waiting += [(other, alternative) for _, alternative in found[:1] if alternative]
     if rule is not None and not _has_effect(space, rule):
         return (
             f"{name} changes nothing where {rule[0]} is {_words(rule[1])}, and no trial has another; leave it out, or "
             f"search {rule[0]} too."
         )
-    return wanted
+    never: list[str] = []
+    asked = [(name, other, as_list(values)) for other, values in space.parameters[name][number].when.items()]
+    return list(islice(_ways(space, asked, {}, never), _WAYS)) or never[0]
+
+
+def _ways(
+    space: Space, asked: Sequence[tuple[str, str, list[Any]]], wanted: _Wanted, never: list[str]
+) -> Iterator[_Wanted]:
+    """What others have to be for all that is asked for (by whom, of whom, which values). never: takes sentences of what cannot be."""
+    if not asked:
+        yield wanted
+        return
+    of, other, values = asked[0]
+    found = _sources(space, other, [v for v in values if other not in wanted or v in wanted[other]])
+    if not found:
+        never.append(
+            f"{of} is to be drawn when {other} is {_words(values)}, which no trial has; mend the `when`, or add that value."
+        )
+    for value, when in found:
+        more = [(other, further, as_list(those)) for further, those in when.items()]
+        yield from _ways(space, [*more, *asked[1:]], wanted | {other: [value]}, never)
 
 
 def _sources(space: Space, name: str, values: Sequence[Any]) -> list[tuple[Any, dict[str, Any]]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from ray_cxr.config import Settings
 from ray_cxr.train.settings import Recipe
@@ -49,6 +49,13 @@ class Values(Settings):
         return self
 
 
+Alternatives = Annotated[
+    Annotated[Values, Tag("[one]")] | Annotated[list[Values], Field(min_length=1), Tag("[several]")],
+    Discriminator(lambda given: "[several]" if isinstance(given, list) else "[one]"),
+]
+"""Told apart before they are read, so that what is wrong is told of the one that was meant."""
+
+
 class TuneSettings(Settings):
     """How `tune` searches: each trial is a training with other settings, in `trials/` of `out`."""
 
@@ -57,7 +64,7 @@ class TuneSettings(Settings):
     objectives: list[ObjectiveName] = Field(default=["mean_auroc"], min_length=1)
     """What is searched for, on validation films: `mean_auroc`; `worst_average_precision`: of the finding that is worst by it;
     `macs` (multiply-accumulates a film) and `parameters`: as few as possible. Trials are stopped early by the first."""
-    space: dict[str, Values | list[Values]] = Field(default={})
+    space: dict[str, Alternatives] = Field(default={})
     """Setting → its values: `{choices: [a, b]}` or `{low: a, high: b, log: true, int: true}`, each with an optional `when:
     {setting: value or [values]}`; a list of these has the first that holds. Empty: the space of docs/tuning.md."""
     sampler: Literal["tpe", "random", "grid", "gp"] = "tpe"

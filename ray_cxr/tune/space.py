@@ -31,9 +31,12 @@ _WITHOUT_EFFECT: dict[str, tuple[str, tuple[Any, ...]]] = {
 _BEFORE = {
     "model.freeze_depth": ("model.backbone", "model.weights"),
     "model.weights": ("model.backbone",),
+    "model.unfreeze": ("model.backbone", "model.weights", "model.freeze_depth", "train.epochs"),
     "stream.image_px": ("model.backbone",),
+    "train.accumulate": ("stream.batch_size",),
+    "train.warmup_epochs": ("train.epochs",),
 }
-"""Setting → those that say what it may be, so they are drawn first."""
+"""Setting → those that say what it may be, so they are drawn first, unless they wait for it by a `when`."""
 _LISTED_INTEGERS = 64
 """A range of no more whole numbers is looked at one by one."""
 
@@ -128,8 +131,10 @@ def build_space(settings: Mapping[str, Values | list[Values]], base: Mapping[str
                 f"tune.space: {circle} wait for each other by their `when`; leave one of them out."
             )
         if name not in ordered:
-            for other in depends_on(name, alternatives[name]):
-                if other in alternatives and other != name:
+            for other in _waits_for(name, alternatives):
+                place(other, (*path, name))
+            for other in _better_after(name, alternatives):
+                if not _comes_after(other, name, alternatives):
                     place(other, (*path, name))
             ordered[name] = alternatives[name]
 
@@ -138,11 +143,33 @@ def build_space(settings: Mapping[str, Values | list[Values]], base: Mapping[str
     return Space(ordered, base)
 
 
-def depends_on(name: str, alternatives: Sequence[Values]) -> list[str]:
-    """The settings that say whether, and from what values, this one is drawn."""
-    asked = [key for values in alternatives for key in values.when]
+Alternatives = Mapping[str, Sequence[Values]]
+
+
+def _waits_for(name: str, space: Alternatives) -> list[str]:
+    """The settings of the space that say whether this one is drawn."""
+    asked = [key for values in space[name] for key in values.when]
     rule = [_WITHOUT_EFFECT[name][0]] if name in _WITHOUT_EFFECT else []
-    return [*asked, *rule, *_BEFORE.get(name, ())]
+    return [other for other in [*asked, *rule] if other in space]
+
+
+def _better_after(name: str, space: Alternatives) -> list[str]:
+    """The settings of the space that say which values this one may have."""
+    kind = ["loss.kind"] if name.startswith("loss.") and name != "loss.kind" else []
+    return [other for other in [*_BEFORE.get(name, ()), *kind] if other in space]
+
+
+def _comes_after(name: str, other: str, space: Alternatives) -> bool:
+    """Whether a setting waits for another one, itself or by those that it waits for."""
+    seen, waiting = set[str](), [name]
+    while waiting:
+        for found in _waits_for(waiting.pop(), space):
+            if found == other:
+                return True
+            if found not in seen:
+                seen.add(found)
+                waiting.append(found)
+    return False
 
 
 def without_effect(name: str) -> tuple[str, tuple[Any, ...]] | None:

@@ -15,7 +15,7 @@ import yaml
 from ray_cxr.config import dotted, overlaid
 from ray_cxr.errors import InputError, RayCxrError, RefusedError, count_text
 from ray_cxr.shards.dataset import Dataset, open_dataset
-from ray_cxr.shards.lock import locked
+from ray_cxr.shards.lock import Work, locked
 from ray_cxr.storage import Folder
 from ray_cxr.train.findings import trained_findings
 from ray_cxr.train.fit import with_absolute_paths
@@ -31,6 +31,7 @@ from ray_cxr.tune.space import Drawn, Space, build_space, enumerate_space
 from ray_cxr.tune.study import JOURNAL, Study, contains
 
 _LOCK = "search.lock"
+_SEARCH = Work("search", "out", "is being searched in")
 _MAY_DIFFER = {
     "out", "dataset", "stream.cache", "train.workers", "train.gpu", "train.max_failures",
     "train.checkpoint_every_steps", "tune.trials", "tune.concurrency", "tune.cpus_per_trial", "tune.gpus_per_trial",
@@ -58,7 +59,7 @@ def search(job: SearchRecipe, config_yaml: str, show: Show) -> dict[str, Any]:
     job, checker = _with_space(with_absolute_paths(job), dataset, show)
     config = {**yaml.safe_load(config_yaml), **job.model_dump(mode="json")}
     space, points = plan_space(job, checker)
-    with locked(out, _LOCK, lambda text: show({"kind": "note", "text": text})):
+    with locked(out, _LOCK, lambda text: show({"kind": "note", "text": text}), work=_SEARCH):
         _claim(out, config)
         running = _opened(job, dataset, checker, space, points, show)
         if not running.done:
@@ -187,6 +188,11 @@ def _claim(out: Folder, config: dict[str, Any]) -> None:
             f"out: {out} holds something that is no search of ray-cxr; give a new or empty directory."
         )
     if TRIALS in there:
+        if not out.exists("config.yaml"):
+            raise RefusedError(
+                f"out: {out} holds a search without its config.yaml, so it cannot be known of which job; bring the file back, or give "
+                "another out."
+            )
         stored = yaml.safe_load(out.read_bytes("config.yaml"))
         before, now = (
             dotted({n: v for n, v in c.items() if n in SearchRecipe.model_fields}) for c in (stored, config)

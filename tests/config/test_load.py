@@ -7,10 +7,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_cxr.config import dotted, overlaid, setting_names, to_yaml
+from ray_cxr.config import dotted, overlaid, read_settings, setting_names, to_yaml
 from ray_cxr.errors import InputError
 from ray_cxr.job import Job, load_job
 from ray_cxr.labels.settings import NihSource, PhantomSource
+from ray_cxr.tune.settings import SearchRecipe
 
 
 @pytest.fixture
@@ -261,3 +262,34 @@ def test_names_of_settings_are_those_that_hold_a_value() -> None:
     names = set(setting_names(Job))
     assert {"seed", "train.epochs", "model.unfreeze", "stream.augmentation_strength"} <= names
     assert not names & {"train", "model", "stream", "loss"}
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ("{low: 0.1, high: 0.01}", "tune.space.train.learning_rate: low is 0.1 and high is 0.01, but low must be less than high."),
+        ("[]", "tune.space.train.learning_rate: got [], but it must have 1 or more."),
+        ("0.3", "tune.space.train.learning_rate: got 0.3, but this holds settings of its own, as key: value."),
+        ("{choice: [1]}", "tune.space.train.learning_rate.choice: unknown setting; did you mean tune.space.train.learning_rate.choices?"),
+        ("[{choices: [1]}, {low: 3}]", "tune.space.train.learning_rate.1: give choices, or a range with low and high."),
+    ],
+)  # fmt: skip
+def test_one_sentence_for_the_type_that_was_meant(values: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refused:
+        read_settings(
+            SearchRecipe, None, ["dataset=a", "out=b", f"tune.space={{train.learning_rate: {values}}}"]
+        )
+    assert refused.value.message == sentence
+
+
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        "dataset: a\nout: b\ntune: {space: {train.learning_rate: {choices: [3e-3, 1E-4, -1.5e+2, .5e1]}}}\n"
+    )
+    read = read_settings(SearchRecipe, file).model_dump()
+    assert read["tune"]["space"]["train.learning_rate"]["choices"] == [0.003, 0.0001, -150, 5]
+    over = read_settings(
+        SearchRecipe, file, ["tune.space={train.learning_rate: {choices: [1e-3, a1e3, 12e]}}"]
+    ).model_dump()
+    assert over["tune"]["space"]["train.learning_rate"]["choices"] == [0.001, "a1e3", "12e"]

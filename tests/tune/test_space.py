@@ -147,7 +147,7 @@ def test_a_grid_has_no_ranges() -> None:
         ({"low": 0.5, "high": 2, "int": True}, "a range with int has whole ends"),
         ({"choices": [1], "low": 1}, "got choices and a range"),
         ({"choices": [1, 2, 1]}, "1 stands twice"),
-        ({"choices": []}, "at least 1 item"),
+        ({"choices": []}, "must have 1 or more"),
         ({"choice": [1]}, "did you mean .*choices"),
     ],
 )

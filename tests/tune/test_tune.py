@@ -1,6 +1,7 @@
 """`tune` as a whole: what is refused before it starts, and what a search leaves behind."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from ray_cxr.config import to_yaml
 from ray_cxr.errors import InputError, RayCxrError, RefusedError
 from ray_cxr.job import Job, load_job
 from ray_cxr.shards.dataset import open_dataset
+from ray_cxr.shards.lock import locked
 from ray_cxr.storage import Folder
 from ray_cxr.torch_compat import timm
 from ray_cxr.train.run import write_history
@@ -229,3 +231,80 @@ def test_lines_of_a_history_that_are_known_change_nothing(tune_job: Make) -> Non
     for _ in range(3):
         assert not running.report(plan.number, line(1, 0.6))
     assert running.study.trial(plan.number).intermediate_values == {1: 0.6}
+
+
+RATE_ITSELF = {"train.learning_rate": {"low": 0.001, "high": 0.1, "when": {"train.learning_rate": 0.1}}}
+
+
+@pytest.mark.parametrize(
+    ("space", "sentence"),
+    [
+        (RATE_ITSELF, "train.learning_rate → train.learning_rate wait for each other"),
+        ({"train.epochs": {"low": 1, "high": 3}}, "^tune.space: train.epochs has whole numbers only; add int: true to its range from 1 to 3"),
+        (
+            {
+                "stream.resampling": [
+                    {"choices": ["oversample"], "when": {"model.backbone": "test_vit"}},
+                    {"choices": ["none"], "when": {"model.backbone": "test_convnext"}},
+                ],
+                "model.backbone": {"choices": ["test_vit", "test_convnext"]},
+                "loss.kind": {"choices": ["bce"], "when": {"stream.resampling": "oversample", "model.backbone": "test_convnext"}},
+            },
+            "which no trial has",
+        ),
+    ],
+)  # fmt: skip
+def test_a_space_that_contradicts_itself_is_refused(
+    tune_job: Make, space: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence) as refused:
+        open_search(tune_job(space=space), silent)
+    lines = refused.value.message.splitlines()
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize(
+    ("later", "earlier"),
+    [
+        ({"train.accumulate": {"choices": [1, 8]}}, {"stream.batch_size": {"choices": [4, 16]}}),
+        ({"train.warmup_epochs": {"choices": [0, 4]}}, {"train.epochs": {"choices": [1, 6]}}),
+        ({"train.warmup_epochs": {"choices": [0, 40]}}, {"train.epochs": {"choices": list(range(1, 41))}}),
+        ({"model.unfreeze": {"choices": [{}, {2: 0}]}}, {"model.freeze_depth": {"choices": ["head"]}}),
+    ],
+)
+def test_what_depends_on_another_setting_may_stand_before_it(
+    tune_job: Make, later: dict[str, Any], earlier: dict[str, Any]
+) -> None:
+    for space in (later | earlier, earlier | later):
+        open_search(tune_job("model.weights=none", "train.epochs=2", space=space), silent)
+
+
+def test_a_when_may_be_met_in_any_of_its_ways(tune_job: Make) -> None:
+    space = {
+        "model.backbone": {"choices": ["test_vit", "test_convnext"]},
+        "stream.resampling": [
+            {"choices": ["oversample"], "when": {"model.backbone": "test_vit"}},
+            {"choices": ["class_aware"], "when": {"model.backbone": "test_convnext"}},
+        ],
+        "loss.kind": {
+            "choices": ["bce", "focal"],
+            "when": {"stream.resampling": ["oversample", "class_aware"], "model.backbone": "test_convnext"},
+        },
+    }
+    open_search(tune_job(space=space), silent)
+
+
+def test_a_search_that_runs_is_left_alone(tune_job: Make) -> None:
+    job = tune_job(space=RATE)
+    with locked(Folder(job.out), "search.lock", silent), pytest.raises(RefusedError) as refused:
+        search(job, to_yaml(job), silent)
+    assert refused.value.message.startswith(
+        f"out: {job.out} is being searched in by process {os.getpid()} on "
+    )
+
+
+def test_a_search_whose_job_is_lost_is_left_alone(tune_job: Make) -> None:
+    job = tune_job(space=RATE)
+    Folder(job.out).write_bytes("trials.parquet", b"")
+    with pytest.raises(RefusedError, match="holds a search without its config.yaml"):
+        search(job, to_yaml(job), silent)
