@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import yaml
+from optuna.trial import TrialState
 
 from ray_cxr.config import dotted, overlaid
 from ray_cxr.errors import InputError, RayCxrError, RefusedError, count_text
@@ -106,6 +107,12 @@ def _opened(
     out = Folder(job.out)
     study = Study(out, job.tune, job.seed)
     study.claim(dataset.fingerprint)
+    trained = sum(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in study.trials)
+    if trained and not out.exists("trials"):
+        raise RefusedError(
+            f"out: the study in tune.storage has {count_text(trained, 'trained trial')}, whose runs are not in {out}; give the out that "
+            "they are in, or another tune.storage."
+        )
     return Search(job, out, space, checker, study, show, points, _share_films(job, dataset))
 
 

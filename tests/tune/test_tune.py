@@ -308,3 +308,14 @@ def test_a_search_whose_job_is_lost_is_left_alone(tune_job: Make) -> None:
     Folder(job.out).write_bytes("trials.parquet", b"")
     with pytest.raises(RefusedError, match="holds a search without its config.yaml"):
         search(job, to_yaml(job), silent)
+
+
+def test_a_study_whose_runs_are_elsewhere_is_left_alone(
+    player: Callable[..., Player], tmp_path: Path
+) -> None:
+    storage = f"tune.storage=sqlite:///{tmp_path}/study.db"
+    begun = player(lambda *_: 0.6, storage, "tune.trials=3", space=RATE)
+    begun.play()
+    shutil.rmtree(Path(begun.job.out))
+    with pytest.raises(RefusedError, match="trained trials, whose runs are not in"):
+        begun.open()
