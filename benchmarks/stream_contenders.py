@@ -21,6 +21,7 @@ from stream_films import PREPARED_PX, prepared, published
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from ray_cxr.films.codec import decode
+from ray_cxr.heap import keep_freed_memory
 from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.stream.augment import Warps, draw_augmentation, warp, warps
 from ray_cxr.stream.layout import split_layout
@@ -191,6 +192,7 @@ def _ours(
     work: Path, threads: int, batch: int, image_px: int, reader: TableReader = local_tables,
     keep: Literal["none", "node"] = "none",
 ) -> Epochs:  # fmt: skip
+    keep_freed_memory()  # as a training does
     dataset = open_dataset(str(work / "dataset"), ("train",))
     settings = StreamSettings(image_px=image_px, batch_size=batch, cache=keep)
     stream = Stream.open(dataset, "train", settings, seed=0, threads=threads, reader=reader)
@@ -219,6 +221,7 @@ def ours_cached(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
 
 def bare_limit(work: Path, threads: int, batch: int, image_px: int) -> Epochs:
     """(the bare limit: decode + augment, films in memory)"""
+    keep_freed_memory()
     dataset = open_dataset(str(work / "dataset"), ("train",))
     layout = split_layout(dataset.index, "train")
     table = read_films(dataset.folder, read_of(layout, np.arange(len(layout.groups))))

@@ -17,6 +17,7 @@ LEAVES = [
     "console",
     "cores",
     "errors",
+    "heap",
     "metrics",
     "ray_session",
     "storage",

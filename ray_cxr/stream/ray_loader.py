@@ -19,6 +19,7 @@ from ray.data import ExecutionResources
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from ray_cxr.errors import RayCxrError
+from ray_cxr.heap import keep_freed_memory
 from ray_cxr.ray_session import errors_of_tasks
 from ray_cxr.storage import Folder
 from ray_cxr.stream.ahead import ahead
@@ -30,7 +31,7 @@ _READ_BYTES = 32 * 2**20
 """Of encoded films in a read, about: what a process that reads holds, and what a place in the object store is given to."""
 _IDLE_STEP_S = 0.01
 """A step of Ray Data's scheduling that takes less has waited for nothing."""
-_PAUSES_S = 0.01, 0.16
+_PAUSES_S = 0.01, 0.04
 """The first pause after such a step, and the longest: each is twice the one before."""
 _READS_A_PIPELINE = 64
 """A pipeline costs 0.2 s of CPU, so epochs with few reads share one."""
@@ -90,6 +91,7 @@ def _pipeline(dataset: Folder, reads: Sequence[Read], film_bytes: float) -> Iter
     items = [{"read": n, "shards": pickle.dumps(part)} for n, part in enumerate(parts)]
 
     def read(batch: dict[str, Any]) -> Iterator[pa.Table]:
+        keep_freed_memory()
         for number, shards in zip(batch["read"], batch["shards"], strict=True):
             table = read_films(dataset, pickle.loads(shards))  # noqa: S301  our own, of a moment ago
             yield table.append_column("read", pa.array([number] * table.num_rows))

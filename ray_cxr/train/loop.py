@@ -8,10 +8,10 @@ from __future__ import annotations
 import time
 from contextlib import closing
 
+from ray_cxr.heap import keep_freed_memory
 from ray_cxr.train.dry_run import dry_run
 from ray_cxr.train.epoch import prepare_epoch, train_epoch
 from ray_cxr.train.event_files import reporting_to_tensorboard
-from ray_cxr.train.heap import keep_freed_memory
 from ray_cxr.train.progress import told
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
