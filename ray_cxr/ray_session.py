@@ -20,6 +20,8 @@ ENVIRONMENT = {
     # The controller looks after its workers twice a second instead of every two: a start costs that much less.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    # Waits until the node is gone; `train.room.moving` looks for nodes that will be taken away, too, and has training save before.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # The second data source delays the first batch by seconds and loses rows where paths repeat.
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     # A pipeline that gets no CPU must fail, not hang.
@@ -31,8 +33,6 @@ ENVIRONMENT = {
 }
 """For the driver; a job that is sent to a cluster takes them along for its workers."""
 _ENVIRONMENT_HERE = {
-    # A process that watches for the machine being taken away, which one's own is not.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Ray lets everything else on the machine go before its workers; a training by hand would have its share.
     "RAY_worker_niceness": "0",
     # Where the first workers take longer to start, as on a busy machine or from a slow disk, Ray waits for them without end.

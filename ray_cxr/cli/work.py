@@ -39,7 +39,7 @@ def run_train(settings: Job) -> dict[str, Any]:
     from ray_cxr.cli.training_table import TrainingTable
     from ray_cxr.train.fit import fit
 
-    with TrainingTable(in_process=settings.train.workers == 0) as table:
+    with TrainingTable(in_process=settings.train.in_process) as table:
         table.say(f"training in {Folder(settings.out)}")
         # The run remembers the place of its data set, not the directory that the command was typed in.
         kept = settings.model_copy(update={"dataset": Folder(settings.dataset).url})

@@ -91,7 +91,7 @@ def _train(runs: Sequence[FoldRun], show: Show) -> None:
     )  # fmt: skip
     if not todo:
         return
-    if runs[0].recipe.train.workers == 0:
+    if runs[0].recipe.train.in_process:
         failed = run_here(todo, show)
     else:
         from ray_cxr.crossval.run_on_ray import run_on_ray

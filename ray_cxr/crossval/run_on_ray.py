@@ -47,7 +47,7 @@ def run_on_ray(runs: Sequence[FoldRun], folds: int, show: Show) -> dict[int, Ray
     `show` gets the events of `Worker.report` with `fold`, from several threads. Raises InputError where there is no room.
     """
     recipe = runs[0].recipe
-    workers = recipe.train.workers
+    workers = recipe.train.workers_of_each
     with ray_session(workers if workers > 1 else 0):
         nodes = ray_nodes()
         gpu = _wants_gpu(recipe, nodes)
@@ -69,7 +69,7 @@ def ray_nodes() -> list[Node]:
 def _wants_gpu(recipe: Recipe, nodes: Sequence[Node]) -> bool:
     if recipe.train.gpu != "auto":
         return recipe.train.gpu
-    return sum(n.gpus for n in nodes) >= recipe.train.workers
+    return sum(n.gpus for n in nodes) >= recipe.train.workers_of_each
 
 
 def _train_all(runs: Sequence[FoldRun], room: Room, show: Show, *, gpu: bool) -> dict[int, RayCxrError]:
@@ -106,7 +106,7 @@ def _begin(run: FoldRun, attempt: int, room: Room, show: Show, *, gpu: bool) -> 
     settings = with_absolute_paths(run.recipe).model_dump(include=set(Recipe.model_fields))
     followed = ExitStack()
     followed.enter_context(ProgressFollower(run.run, lambda event: show(event | {"fold": run.fold})))
-    if run.recipe.train.workers > 1:
+    if run.recipe.train.workers_of_each > 1:
         task = ray.remote(num_cpus=0, max_retries=0)(_train_with_workers).remote(settings, room.threads)
     else:
         needs = {"num_cpus": room.threads, "num_gpus": int(gpu), "max_retries": 0}

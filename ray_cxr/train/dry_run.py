@@ -18,10 +18,12 @@ from ray_cxr.console import duration
 from ray_cxr.errors import InputError
 from ray_cxr.model.freeze import train_mode
 from ray_cxr.storage import in_bytes
-from ray_cxr.stream.plan import ALONE, EpochPlan
+from ray_cxr.stream.local import local_tables
+from ray_cxr.stream.plan import ALONE, EpochPlan, World
 from ray_cxr.train.batch_norm import each_alone
 from ray_cxr.train.epoch import forward, is_out_of_memory
 from ray_cxr.train.session import Session
+from ray_cxr.train.sizing import READING_CPUS
 
 
 def dry_run(s: Session, plan: EpochPlan) -> None:
@@ -38,6 +40,25 @@ def dry_run(s: Session, plan: EpochPlan) -> None:
     text = (
         f"dry run of {max(sizes)} films a worker: {rate:.0f} films/s and {in_bytes(_memory(s))} of memory; at that speed "
         f"{duration(plan.films / rate)} an epoch, {duration(epochs_left * plan.films / rate)} in all, without validation"
+    )
+    s.worker.report({"kind": "note", "text": text})
+
+
+def tell_plan(s: Session, plan: EpochPlan) -> None:
+    """Reports what training is about to do, and with what."""
+    size, reads_here = s.worker.world.size, s.worker.reader is local_tables
+    films = max(len(plan.step_positions(0, World(rank, size))) for rank in range(size))
+    on = (
+        "a GPU"
+        if s.worker.device.type == "cuda"
+        else f"{s.worker.threads} thread{'s' * (s.worker.threads > 1)}"
+    )
+    workers = "this process" if reads_here else f"{size} worker{'s' * (size > 1)}"
+    each = " each" if size > 1 else ""
+    reading = "" if reads_here else f", {READING_CPUS:g} CPUs kept for reading films"
+    text = (
+        f"plan: {workers} with {on}{each}{reading}; {films} films of a step a worker, {plan.steps} steps an epoch, "
+        f"{s.recipe.train.epochs - s.state.epoch} epochs to train"
     )
     s.worker.report({"kind": "note", "text": text})
 

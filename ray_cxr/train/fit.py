@@ -37,7 +37,7 @@ def open_for(recipe: Recipe) -> Dataset:
     """The data set: what can be found wrong at once."""
     for name in ("dataset", "out"):
         place = getattr(recipe, name)
-        if recipe.train.workers and Folder(place).in_this_process:
+        if not recipe.train.in_process and Folder(place).in_this_process:
             raise InputError(
                 f"{name}: {place} exists in this process only, and workers are processes of their own; use "
                 "train.workers=0, or another place."
@@ -66,7 +66,8 @@ def check_films(recipe: Recipe, dataset: Dataset) -> list[str]:
     from ray_cxr.train.findings import check_judgeable, trained_findings, training_loss
 
     findings, _ = trained_findings(dataset, recipe)
-    check_world_size(recipe.train.workers, recipe.stream.batch_size)
+    fewest, most = recipe.train.range_of_workers
+    check_world_size(most or fewest, recipe.stream.batch_size)
     trained, resampling = training_films(dataset, findings, recipe.stream, recipe.seed)
     training_loss(recipe, trained, findings, resampling)
     check_judgeable(dataset.labels(findings)[dataset.rows("validation")], recipe.fold)
@@ -78,11 +79,12 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
     With workers ≥ 1 Ray starts while the rest is checked. `show` gets the events of `Worker.report`.
     """
-    dataset, workers = open_for(recipe), recipe.train.workers
+    dataset, (fewest, most) = open_for(recipe), recipe.train.range_of_workers
+    workers = most or fewest
     if workers:
         check_world_size(workers, recipe.stream.batch_size)
-        text = f"starting Ray and {workers} worker{'s' * (workers > 1)}; takes about 20 seconds"
-        show({"kind": "note", "text": text})
+        of_them = f" and {workers} worker{'s' * (workers > 1)}" if fewest == most else ""
+        show({"kind": "note", "text": f"starting Ray{of_them}; takes about 20 seconds"})
     with ray_starting(workers) as ray_is_up:
         check_training(recipe, dataset)
         ray_is_up()
@@ -101,7 +103,7 @@ def fit(recipe: Recipe, config_yaml: str, show: Show) -> bool:
 
 
 def _train(recipe: Recipe, run: Folder, show: Show) -> None:
-    if recipe.train.workers == 0:
+    if recipe.train.in_process:
         fit_here(recipe, show)
         return
     from ray_cxr.train.ray_trainer import fit_with_ray, start_readers_early

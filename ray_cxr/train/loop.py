@@ -9,10 +9,10 @@ import time
 from contextlib import closing
 
 from ray_cxr.heap import keep_freed_memory
-from ray_cxr.train.dry_run import dry_run
+from ray_cxr.train.dry_run import dry_run, tell_plan
 from ray_cxr.train.epoch import prepare_epoch, train_epoch
 from ray_cxr.train.event_files import reporting_to_tensorboard
-from ray_cxr.train.progress import told
+from ray_cxr.train.progress import MovedError, told
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
 from ray_cxr.train.settings import Recipe
@@ -41,8 +41,14 @@ def train(recipe: Recipe, worker: Worker) -> None:
             prepare_epoch(s, epoch)
             plan = s.train_stream.plan(epoch)
             if epoch == first:
+                tell_plan(s, plan)
                 dry_run(s, plan)
-            trained = train_epoch(s, plan)
+            try:
+                trained = train_epoch(s, plan)
+            except MovedError:
+                s.save()
+                s.saver.wait()
+                raise
             line = validate(s, plan, trained)
             if line is not None:
                 started = time.perf_counter()

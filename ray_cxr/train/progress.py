@@ -2,7 +2,7 @@
 
 A file needs no extra process and works wherever the run directory can be seen by both. Events by `kind`: `note`, `resumed`,
 `epoch`, which are all told; `step` and `validation`, which are worth telling while they are the newest. By a file,
-too, a training that a search has no more use for is asked to end.
+too, a training that a search has no more use for is asked to end, and one whose cluster changes is asked to move.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "progress.json"
 PASSING = ("step", "validation")
 """Kinds of events that the next one takes the place of."""
 STOP = "stop-training"
-"""A file of this name in the run directory ends the training at one of the next steps."""
+"""A file of this name in the run directory ends the training at one of the next steps; what it holds says why it shall go on elsewhere."""
 _TOLD = ("epoch", "train_loss", "validation_loss", "mean_auroc", "best", "images_per_s", "seconds")
 _LOCAL_INTERVAL_S = 0.5
 _URL_INTERVAL_S = 5.0
@@ -35,6 +35,21 @@ def ask_to_stop(run: Folder) -> None:
     run.write_bytes(STOP, b"")
 
 
+class MovedError(RayCxrError):
+    """The training was asked to go on with other workers, and can from where it was; its message says why."""
+
+
+def ask_to_move(run: Folder, why: str) -> None:
+    """Ends the training of a run with `MovedError`, once it has saved."""
+    run.write_bytes(STOP, why.encode())
+
+
+def forget_wishes(run: Folder) -> None:
+    """Takes back that a training shall move; that it shall end stays."""
+    if run.exists(STOP) and run.read_bytes(STOP):
+        run.remove(STOP)
+
+
 def told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each line of a history what a person is shown when a run goes on."""
     return [{name: line[name] for name in _TOLD if name in line} for line in history]
@@ -43,7 +58,8 @@ def told(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 class ProgressFile:
     """Rank 0's end: keeps what stays, and the newest of what passes; written at most twice a second.
 
-    Raises StoppedError where the run was asked to end.
+    Raises StoppedError where the run was asked to end, and MovedError where it was asked to move: after a step or an epoch that is
+    not the last, when its state can be saved.
     """
 
     def __init__(self, run: Folder) -> None:
@@ -64,7 +80,16 @@ class ProgressFile:
                 NAME, json.dumps({"attempt": self._attempt, "events": self._events}).encode()
             )
             if self._run.exists(STOP):
-                raise StoppedError("the training was asked to end.")
+                self._obey(event)
+
+    def _obey(self, event: dict[str, Any]) -> None:
+        why = self._run.read_bytes(STOP).decode()
+        if not why:
+            raise StoppedError("the training was asked to end.")
+        between_steps = event["kind"] == "step" and event["step"] < event["steps"]
+        between_epochs = event["kind"] == "epoch" and event["epoch"] < event["epochs"]
+        if between_steps or between_epochs:
+            raise MovedError(why)
 
 
 class ProgressFollower:

@@ -28,10 +28,10 @@ from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import ray_tables, start_readers
 from ray_cxr.train.log import run_id
-from ray_cxr.train.progress import ProgressFile
-from ray_cxr.train.room import room
-from ray_cxr.train.settings import Recipe
-from ray_cxr.train.sizing import Needs
+from ray_cxr.train.progress import MovedError, ProgressFile
+from ray_cxr.train.room import cluster_nodes, moving, room
+from ray_cxr.train.settings import Recipe, TrainSettings
+from ray_cxr.train.sizing import Needs, most_by_itself
 from ray_cxr.train.watch import Watch
 from ray_cxr.train.worker import Worker
 
@@ -75,28 +75,56 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
 
     threads: of each worker; None: as many as its node has cores for it where no other training runs.
     """
-    needs = Needs(recipe.train.workers, gpu=wants_gpu(recipe))
-    for attempt in range(recipe.train.max_failures + 1):
+    run, died, train = Folder(recipe.out), 0, recipe.train
+    while True:
+        # Looked at anew each time: a node may be gone, or there.
+        needs = _needs(recipe)
         try:
-            # Looked at anew each time: a node may be gone.
-            with room(needs, recipe.train.wait_s, show):
-                return _fit_once(recipe, needs, threads)
+            with (
+                room(needs, train.wait_s, show) as workers,
+                moving(run, needs, workers, train.wait_s, train.grow_after_s),
+            ):
+                return _fit_once(recipe, needs, workers, threads)
         except (ray.train.WorkerGroupError, ray.train.ControllerError) as error:
-            failures = _failures(error)
+            ours = [e for e in map(_cause, _failures(error)) if isinstance(e, RayCxrError)]
             # A mistake of the user's would come again with every attempt: it ends the training at once.
-            for failure in failures:
-                cause = getattr(failure, "_base_exc", failure)
-                if isinstance(cause, RayCxrError):
-                    raise cause from None
-            if attempt == recipe.train.max_failures:
-                reason = str(failures[0]).strip().splitlines()[-1]
-                raise RayCxrError(
-                    f"training failed {attempt + 1} time{'s' * (attempt > 0)}, the last time with: {reason}; nothing saved is lost, "
-                    "the same command goes on from the last checkpoint."
-                ) from error
-            died = isinstance(error, ray.train.WorkerGroupError)
-            text = f"{'a worker died' if died else 'the workers did not start'}; training is started again from the last checkpoint"
-            show({"kind": "note", "text": f"{text} ({attempt + 1} of {recipe.train.max_failures})"})
+            if ours and not isinstance(ours[0], MovedError):
+                raise ours[0] from None
+            if ours:
+                text = f"{ours[0].message}: training has saved and moves"
+            elif died == train.max_failures:
+                raise _worn_out(died + 1, error) from error
+            else:
+                died += 1
+                text = f"{_what_died(error)}; training is started again from the last checkpoint ({died} of {train.max_failures})"
+            show({"kind": "note", "text": text})
+
+
+def _needs(recipe: Recipe) -> Needs:
+    """What training asks of the cluster as it is now."""
+    fewest, most = recipe.train.range_of_workers
+    gpu = wants_gpu(recipe.train, fewest)
+    if most is None:
+        most = most_by_itself(cluster_nodes(), recipe.stream.batch_size, gpu=gpu)
+    return Needs(fewest, gpu, most)
+
+
+def _cause(failure: Exception) -> Exception:
+    """What a worker raised, without what Ray Train puts around it."""
+    cause: Exception = getattr(failure, "_base_exc", failure)
+    return cause
+
+
+def _what_died(error: Exception) -> str:
+    return "a worker died" if isinstance(error, ray.train.WorkerGroupError) else "the workers did not start"
+
+
+def _worn_out(times: int, error: ray.train.WorkerGroupError | ray.train.ControllerError) -> RayCxrError:
+    reason = str(_failures(error)[0]).strip().splitlines()[-1]
+    return RayCxrError(
+        f"training failed {times} time{'s' * (times > 1)}, the last time with: {reason}; nothing saved is lost, "
+        "the same command goes on from the last checkpoint."
+    )
 
 
 def _failures(error: ray.train.WorkerGroupError | ray.train.ControllerError) -> list[Exception]:
@@ -106,7 +134,7 @@ def _failures(error: ray.train.WorkerGroupError | ray.train.ControllerError) -> 
     return list(error.worker_failures.values()) or [error]
 
 
-def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
+def _fit_once(recipe: Recipe, needs: Needs, workers: int, threads: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
         # Ray Train insists on a place of its own; nothing of ours goes there.
         _Trainer(
@@ -116,7 +144,7 @@ def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
                 "threads": threads,
             },
             scaling_config=ScalingConfig(
-                num_workers=needs.workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
+                num_workers=workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
             ),
             # Without the second limit, workers that die while they start are started again without a word and without end.
             run_config=RunConfig(
@@ -150,8 +178,8 @@ def _threads(workers_here: int) -> int:
     return max(1, min(usable_cores(), int(offered)) // workers_here)
 
 
-def wants_gpu(recipe: Recipe) -> bool:
+def wants_gpu(train: TrainSettings, workers: int) -> bool:
     """Whether each worker has a GPU, of the Ray that runs."""
-    if recipe.train.gpu != "auto":
-        return recipe.train.gpu
-    return float(ray.cluster_resources().get("GPU", 0)) >= recipe.train.workers
+    if train.gpu != "auto":
+        return train.gpu
+    return float(ray.cluster_resources().get("GPU", 0)) >= workers

@@ -34,6 +34,8 @@ MAY_DIFFER = {
     "dataset",
     "stream.cache",
     "train.workers",
+    "train.wait_s",
+    "train.grow_after_s",
     "train.gpu",
     "train.max_failures",
     "train.checkpoint_every_steps",

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ray_cxr.config import Settings
+from ray_cxr.errors import InputError
 from ray_cxr.loss.settings import LossSettings
 from ray_cxr.model.settings import ModelSettings
 from ray_cxr.stream.settings import StreamSettings
+
+_MOST_WORKERS = 4096
+
+
+def _workers(given: Any) -> Any:
+    """Says all forms in one sentence, where pydantic would have one for each."""
+    if given == "auto":
+        return given
+    numbers = list(given) if isinstance(given, list | tuple) else [given]
+    if all(type(n) is int and 0 <= n <= _MOST_WORKERS for n in numbers):
+        if numbers == [given]:
+            return given
+        if len(numbers) == 2 and 1 <= numbers[0] <= numbers[1]:
+            return (numbers[0], numbers[1])
+    raise ValueError(
+        f"got {given!r}, but allowed are a number from 0 to {_MOST_WORKERS}, [fewest, most] with a fewest of 1 or more, or auto"
+    )
+
+
+Workers = Annotated[int | tuple[int, int] | Literal["auto"], BeforeValidator(_workers)]
 
 
 class TrainSettings(Settings):
@@ -59,18 +80,44 @@ class TrainSettings(Settings):
     """A step whose loss or gradient is not finite: `stop` with its films, or `skip` it, counted, up to max_skipped."""
     max_skipped: int = Field(default=10, ge=0)
     """Steps that may be skipped in the whole training before it stops all the same."""
-    workers: int = Field(default=1, ge=0, le=4096)
-    """Ray Train workers; 0 trains in this process, without Ray, for a debugger."""
+    workers: Workers = "auto"
+    """Ray Train workers: a number; `[fewest, most]`, which goes on smaller where a node is lost and grows where the cluster does;
+    or `auto`, one for each GPU (without any, for each node), from 1. 0 trains in this process, without Ray, for a debugger."""
     gpu: Literal["auto"] | bool = "auto"
     """One GPU per worker: yes, no, or `auto` = where there are any."""
     wait_s: int = Field(default=0, ge=0)
     """Longest wait for an autoscaler to bring what training needs; 0: a cluster that is too small is refused at once."""
+    grow_after_s: float = Field(default=60.0, ge=0)
+    """Of `[fewest, most]` and `auto`: training moves to more workers once there has been room for them for so long. A move saves
+    first, loses no step, and takes some 10 s."""
     checkpoint_every_steps: int | None = Field(default=None, ge=1)
     """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
     tensorboard: bool = False
     """Write figures of each step and epoch for TensorBoard, too, into `tensorboard/` of `out`; needs the extra `tensorboard`."""
     max_failures: int = Field(default=2, ge=0)
     """How often training is started again from the last checkpoint after a worker died."""
+
+    @property
+    def in_process(self) -> bool:
+        """Whether training runs without Ray."""
+        return self.workers == 0
+
+    @property
+    def range_of_workers(self) -> tuple[int, int | None]:
+        """The fewest and the most workers; None: as many as the cluster has GPUs or, without any, nodes."""
+        if self.workers == "auto":
+            return 1, None
+        return (self.workers, self.workers) if isinstance(self.workers, int) else self.workers
+
+    @property
+    def workers_of_each(self) -> int:
+        """Of one training among others, whose number of workers stays as it is. Raises InputError for a range."""
+        if isinstance(self.workers, tuple):
+            raise InputError(
+                f"train.workers: got {list(self.workers)}, but trials and folds share a cluster among them, each with a fixed number; "
+                "give one number, or auto for 1."
+            )
+        return 1 if self.workers == "auto" else self.workers
 
 
 class Recipe(Settings):

@@ -49,7 +49,13 @@ class Checker:
 
     def _films_problem(self, recipe: Recipe) -> str | None:
         stream = recipe.stream.model_dump(include=set(_OF_STREAM))
-        settings = [stream, recipe.seed, recipe.findings, recipe.loss.model_dump(), recipe.train.workers]
+        settings = [
+            stream,
+            recipe.seed,
+            recipe.findings,
+            recipe.loss.model_dump(),
+            recipe.train.workers_of_each,
+        ]
 
         def check() -> None:
             for dataset in self.datasets:

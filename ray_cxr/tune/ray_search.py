@@ -62,7 +62,7 @@ def run_on_ray(search: Search, show: Show, process: type[TrialProcess] | None = 
     process: what runs them; None: what trains.
     """
     tune = search.job.tune
-    workers = search.job.train.workers
+    workers = search.job.train.workers_of_each
     with ray_session(workers if workers > 1 else 0):
         nodes = ray_nodes()
         need = _need(search, nodes)
@@ -80,9 +80,9 @@ def run_on_ray(search: Search, show: Show, process: type[TrialProcess] | None = 
 def _need(search: Search, nodes: list[Node]) -> Need:
     """What a trial takes."""
     tune, train = search.job.tune, search.job.train
-    if train.workers > 1:
-        gpus = float(wants_gpu(search.job))
-        return Need(CPUS_PER_WORKER, gpus, train.workers, READING_CPUS + _OF_THE_DRIVER)
+    if train.workers_of_each > 1:
+        gpus = float(wants_gpu(train, train.workers_of_each))
+        return Need(CPUS_PER_WORKER, gpus, train.workers_of_each, READING_CPUS + _OF_THE_DRIVER)
     some_gpus = train.gpu is True or (train.gpu == "auto" and any(node.gpus for node in nodes))
     gpus = float(some_gpus) if tune.gpus_per_trial == "auto" else tune.gpus_per_trial
     if tune.cpus_per_trial != "auto":
@@ -286,7 +286,7 @@ class TrialProcess(Trainable):  # type: ignore[misc]
         runs = [Recipe.model_validate(run) for run in plan["runs"]]
         if runs[0].stream.cache == "node" and self._films is None:
             self._films = [films for run in runs for films in _hold_films(run, int(config["threads"]))]
-        workers = runs[0].train.workers
+        workers = runs[0].train.workers_of_each
         train = self.training(config, workers)
         self._run = TrialRun(Folder(plan["trial"]), runs, train, waits=workers <= 1)
 

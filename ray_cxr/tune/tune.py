@@ -34,7 +34,8 @@ from ray_cxr.tune.study import JOURNAL, Study, contains
 _LOCK = "search.lock"
 _SEARCH = Work("search", "out", "is being searched in")
 _MAY_DIFFER = {
-    "out", "dataset", "stream.cache", "train.workers", "train.gpu", "train.max_failures",
+    "out", "dataset", "stream.cache", "train.workers", "train.gpu", "train.max_failures", "train.wait_s",
+    "train.grow_after_s",
     "train.checkpoint_every_steps", "tune.trials", "tune.concurrency", "tune.cpus_per_trial", "tune.gpus_per_trial",
     "tune.share_films", "tune.max_failed", "tune.keep_checkpoints", "tune.select",
     "tune.final",

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ Place = tuple[int, int]
 class Drive:
     """A training that runs in a session of its own, as one that a shell has started. See driver.py."""
 
-    def __init__(self, job: Job, folder: Path, moment: str, seconds: float) -> None:
+    def __init__(
+        self, job: Job, folder: Path, moment: str, seconds: float, before: Sequence[str] = ()
+    ) -> None:
         self.job, self.log = job, folder / "log"
         self._errors = folder / "stderr"
         path = folder / "job.yaml"
@@ -36,7 +38,7 @@ class Drive:
         environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | {MARK: self._mark}
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, str(DRIVER), str(path), str(self.log), moment, str(seconds)],
+                [*before, sys.executable, str(DRIVER), str(path), str(self.log), moment, str(seconds)],
                 env=environment, stderr=errors, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -147,8 +149,8 @@ def _name(process: psutil.Process) -> str:
 def _drives(folders: pytest.TempPathFactory) -> Iterator[Callable[..., Drive]]:
     begun: list[Drive] = []
 
-    def start(job: Job, moment: str = "", seconds: float = 60) -> Drive:
-        begun.append(Drive(job, folders.mktemp("drive"), moment, seconds))
+    def start(job: Job, moment: str = "", seconds: float = 60, before: Sequence[str] = ()) -> Drive:
+        begun.append(Drive(job, folders.mktemp("drive"), moment, seconds, before))
         return begun[-1]
 
     yield start
@@ -158,7 +160,7 @@ def _drives(folders: pytest.TempPathFactory) -> Iterator[Callable[..., Drive]]:
 
 @pytest.fixture
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Drive]]:
-    """Starts a training: `drive(job, moment, seconds)`; at the end of the test none of its processes is left."""
+    """Starts a training: `drive(job, moment, seconds)`, by way of a command `before` it, if any; at the end of the test none of its processes is left."""
     yield from _drives(tmp_path_factory)
 
 

@@ -9,6 +9,7 @@ import ray.train
 
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.train import ray_trainer as module
+from ray_cxr.train.progress import MovedError
 from ray_cxr.train.ray_trainer import fit_with_ray
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.sizing import Needs
@@ -19,14 +20,15 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     """What the attempts end with, the first of them first; then one ends well."""
     made: list[Exception] = []
 
-    def attempt(recipe: Recipe, needs: Needs, threads: int | None) -> None:
+    def attempt(recipe: Recipe, needs: Needs, workers: int, threads: int | None) -> None:
         if made and isinstance(made[0], ray.train.ControllerError):
             raise made.pop(0)
         if made:
             raise ray.train.WorkerGroupError("the group failed", {1: made.pop(0)})
 
-    monkeypatch.setattr(module, "wants_gpu", lambda recipe: False)
-    monkeypatch.setattr(module, "room", lambda needs, wait_s, show: nullcontext())
+    monkeypatch.setattr(module, "wants_gpu", lambda train, workers: False)
+    monkeypatch.setattr(module, "room", lambda needs, wait_s, show: nullcontext(2))
+    monkeypatch.setattr(module, "moving", lambda *told: nullcontext())
     monkeypatch.setattr(module, "_fit_once", attempt)
     return made
 
@@ -76,6 +78,14 @@ def test_what_a_user_must_mend_is_told_at_once(failures: list[Exception]) -> Non
     with pytest.raises(InputError, match="too large"):
         _fit(2)
     assert len(failures) == 1
+
+
+def test_a_training_that_moves_has_not_failed(failures: list[Exception]) -> None:
+    failures += [MovedError("the cluster has room for 3 workers") for _ in range(3)] + [RuntimeError("no. 4")]
+    assert _fit(1) == [
+        *["the cluster has room for 3 workers: training has saved and moves"] * 3,
+        "a worker died; training is started again from the last checkpoint (1 of 1)",
+    ]
 
 
 class _Context:
