@@ -64,6 +64,11 @@ _SYNCED: dict[type[nn.Module], type[SyncedNorm]] = {
 """All that the networks of timm 1.0 are made of, of one member of each family (docs/decisions.md)."""
 
 
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether any layer of it takes statistics from a batch and is trained to."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
+
+
 def synchronise(network: nn.Module, backbone: str) -> int:
     """Turns each BatchNorm into one over all workers; gives their number. Raises InputError for a kind that it does not know."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]

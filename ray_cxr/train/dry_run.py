@@ -20,7 +20,7 @@ from ray_cxr.model.freeze import train_mode
 from ray_cxr.storage import in_bytes
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import ALONE, EpochPlan, World
-from ray_cxr.train.batch_norm import each_alone
+from ray_cxr.train.batch_norm import each_alone, has_batch_norm
 from ray_cxr.train.epoch import forward, is_out_of_memory
 from ray_cxr.train.session import Session
 from ray_cxr.train.sizing import READING_CPUS
@@ -61,6 +61,17 @@ def tell_plan(s: Session, plan: EpochPlan) -> None:
         f"{s.recipe.train.epochs - s.state.epoch} epochs to train"
     )
     s.worker.report({"kind": "note", "text": text})
+    if (
+        not isinstance(s.recipe.train.workers, int)
+        and size > 1
+        and not s.synced_norms
+        and has_batch_norm(s.model)
+    ):
+        text = (
+            "BatchNorm sees its own worker's films, so another number of workers trains another network; with "
+            "train.sync_batchnorm=true it does not"
+        )
+        s.worker.report({"kind": "note", "text": text})
 
 
 def _seconds(s: Session, plan: EpochPlan, films: int) -> float:
