@@ -91,6 +91,21 @@ lay_cable() { # lay_cable N: a namespace for the node, joined to the bridge; the
   ip -n "$place" link set eth0 up
   # Ray finds its own address by the route that it would take to the internet.
   ip -n "$place" route add default via 10.77.0.1
+  # Names of all nodes, in place of /etc/hosts there: torch asks for them, and a name server cannot be reached.
+  mkdir -p "/etc/netns/$place"
+  {
+    echo "127.0.0.1 localhost"
+    echo "$(address "$1") $(hostname)"
+    for ((node = 0; node < 90; node++)); do echo "10.77.0.$((10 + node)) node-$node"; done
+  } >"/etc/netns/$place/hosts"
+  echo "options timeout:1 attempts:1" >"/etc/netns/$place/resolv.conf"
+}
+
+cut_cable() { # cut_cable N: of a node, or of the bridge
+  local place
+  place=$(namespace "$1")
+  ip netns del "$place" 2>/dev/null || true
+  rm -rf "/etc/netns/$place"
 }
 
 start_node() { # start_node N OPTION …
@@ -158,7 +173,7 @@ lose() { # lose N
   mapfile -t pids < <(pids_of "$1")
   [ "${#pids[@]}" -gt 0 ] || fail "lose: node $1 has no process"
   kill -KILL "${pids[@]}" 2>/dev/null || true
-  if in_namespaces; then ip netns del "$(namespace "$1")"; fi
+  if in_namespaces; then cut_cable "$1"; fi
   say "node $1 is lost: ${#pids[@]} processes killed"
 }
 
@@ -192,7 +207,7 @@ down() {
   done
   while signal_all KILL; do sleep 0.1; done
   if in_namespaces; then
-    for node in $(nodes) bridge; do ip netns del "$(namespace "$node")" 2>/dev/null || true; done
+    for node in $(nodes) bridge; do cut_cable "$node"; done
   fi
   rm -rf "${DIR:?}"
 }

@@ -59,7 +59,7 @@ class Nodes:
     @property
     def command(self) -> list[str]:
         """What runs a command on the head."""
-        return ["env", f"DIR={self.folder}", "-u", "RAY_AUTH_MODE", str(SCRIPT), "run"]
+        return ["env", "-u", "RAY_AUTH_MODE", f"DIR={self.folder}", str(SCRIPT), "run"]
 
     def workers(self) -> dict[psutil.Process, str]:
         """Training workers, and the number of the node of each."""
