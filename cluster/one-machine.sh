@@ -64,8 +64,9 @@ nodes() { # numbers of the nodes that were brought up, the head first
 environment() {
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$DIR/token RAY_ADDRESS
   RAY_ADDRESS="$(address 0):$PORT"
-  # A node that died is known to be dead after some 10 s, not 30; a busy machine may take its time to start one.
-  export RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=2000 RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=60
+  # A node that died is known to be dead after some 5 s, not 30; a busy machine may take its time to start one.
+  export RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=2000 RAY_health_check_failure_threshold=3
+  export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=60
   export RAY_raylet_start_wait_time_s=$WAIT_S RAY_agent_register_timeout_ms=${WAIT_S}000 RAY_USAGE_STATS_ENABLED=0
   # Sockets of the nodes stand in the common file system; the head's is the one to join.
   export RAY_TMPDIR=$DIR/node-0

@@ -149,8 +149,11 @@ def _until_workers(nodes: Nodes, run: Any, number: int) -> None:
     run.until(lambda: run.steps() > steps)
 
 
-def _assert_all_as_planned(run: Any, undisturbed: Job) -> None:
-    """Each step of the plan was trained on, on exactly its films, and the figures are those of nobody's disturbance."""
+def _assert_all_as_planned(run: Any, undisturbed: Job, before: Any = None) -> None:
+    """Each step of the plan was trained on, on exactly its films, and the figures are those of nobody's disturbance.
+
+    before: the command whose run this one went on with.
+    """
     recipe = run.job
     dataset = open_dataset(recipe.dataset, ("train",))
     stream = Stream.open(dataset, "train", recipe.stream, seed=recipe.seed)
@@ -160,6 +163,8 @@ def _assert_all_as_planned(run: Any, undisturbed: Job) -> None:
         for step in range(plan.steps):
             planned[epoch, step] = sorted(stream.layout.rows[plan.step_positions(step)].tolist())
     trained = run.trained()
+    for place, rows in before.trained().items() if before else ():
+        trained[place] = trained.get(place, []) + rows
     assert set(trained) == set(planned) and len(planned) == STEPS
     for place, rows in planned.items():
         # A step after the last checkpoint was done again, by each of the trainings that came to it.
@@ -262,9 +267,8 @@ def test_the_command_is_killed_and_given_again(
     run = training()
     run.kill([p for p in run.processes() if "driver.py" in " ".join(p.cmdline())])
     again = drive(run.job, before=nodes.command)
-    again.log = run.log
     again.end()
-    _assert_all_as_planned(again, undisturbed)
+    _assert_all_as_planned(again, undisturbed, before=run)
     _assert_nothing_is_left(nodes, again)
 
 
