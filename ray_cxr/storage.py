@@ -11,10 +11,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, ClassVar, TypeVar, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -23,6 +24,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from ray_cxr.errors import InputError, reason_of
 
 _UNFINISHED = ".writing-"
+_AGAIN_AFTER_S = (0.5, 2.0, 8.0, 16.0)
+"""Pauses before an object store that has answered before, and now does not, is asked again."""
+T = TypeVar("T")
 
 
 def in_bytes(count: float) -> str:
@@ -49,7 +53,14 @@ class UnreachableError(InputError):
 
 
 class Folder:
-    """A folder at a local path or URL. Pickles as its URL, so it can be sent to workers."""
+    """A folder at a local path or URL. Pickles as its URL, so it can be sent to workers.
+
+    An object store that has answered this process once is given half a minute when it does not; at first it is told at once, since
+    then its address may be wrong.
+    """
+
+    _have_answered: ClassVar[set[str]] = set()
+    """Stores, by protocol and the first part of the path, as a bucket is."""
 
     def __init__(self, url: str | Path) -> None:
         text = str(url)
@@ -86,17 +97,17 @@ class Folder:
         """The path of `name` in this folder, as the file system below understands it."""
         return f"{self.path.rstrip('/')}/{name}"
 
-    def exists(self, name: str = "") -> bool:
-        with self._reached():
-            return bool(self.fs.exists(self.full(name) if name else self.path))
+    def exists(self, name: str = "", *, patient: bool = True) -> bool:
+        """Whether it is there; not patient: UnreachableError at once where the store does not answer."""
+        path = self.full(name) if name else self.path
+        return self._asked(lambda: bool(self.fs.exists(path)), patient=patient)
 
     def names(self) -> list[str]:
         """The names directly in this folder, sorted; empty if there is no such folder."""
         if not self.exists():
             return []
         self.fs.invalidate_cache(self.path)
-        with self._reached():
-            found = cast(list[str], self.fs.ls(self.path, detail=False))
+        found = self._asked(lambda: cast(list[str], self.fs.ls(self.path, detail=False)))
         return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in found)
 
     def open(self, name: str) -> IO[bytes]:
@@ -108,35 +119,52 @@ class Folder:
         """Tells in one sentence that an object store cannot be reached: each client has errors of its own."""
         try:
             yield
-        except OSError:
-            raise
         except Exception as error:
-            if self.is_local or self.in_this_process:
+            away = not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError)
+            if self.is_local or self.in_this_process or not away:
                 raise
-            raise InputError(
+            raise UnreachableError(
                 f"{self} cannot be reached ({reason_of(error)}); check its address, and the keys and rights for it."
             ) from None
 
+    def _asked(self, ask: Callable[[], T], *, patient: bool = True) -> T:
+        """What the file system gives."""
+        store = f"{self.fs.protocol} {self.path.lstrip('/').partition('/')[0]}"
+        pauses = _AGAIN_AFTER_S if patient and store in self._have_answered else ()
+        for pause_s in (*pauses, None):
+            try:
+                with self._reached():
+                    given = ask()
+            except UnreachableError:
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            else:
+                self._have_answered.add(store)
+                return given
+        raise AssertionError("unreachable")
+
     def read_bytes(self, name: str) -> bytes:
-        with self.open(name) as file:
-            return file.read()
+        return self._asked(lambda: self._read(name))
+
+    def _read(self, name: str) -> bytes:
+        with self.fs.open(self.full(name), "rb") as file:
+            return cast(bytes, file.read())
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.read_bytes(name))
 
-    def write_bytes(self, name: str, data: bytes) -> None:
+    def write_bytes(self, name: str, data: bytes, *, patient: bool = True) -> None:
         """Writes `name` so that it is there whole or not at all, also after a power cut.
 
-        Raises InputError where this is no place to write to.
+        Raises InputError where this is no place to write to; not patient: UnreachableError at once where a store does not answer.
         """
         target = self.full(name)
         try:
             if self.is_local:
                 _write_local(target, data)
             else:
-                with self._reached():
-                    self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-                    self.fs.pipe_file(target, data)
+                self._asked(lambda: self._put(target, data), patient=patient)
         except OSError as error:
             reason = why_not_written(target, error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -145,6 +173,10 @@ class Folder:
                 f"{self}/{name} cannot be written ({reason}); make room or rights there and give the same command "
                 "again, or give another place."
             ) from None
+
+    def _put(self, target: str, data: bytes) -> None:
+        self.fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self.fs.pipe_file(target, data)
 
     def append_bytes(self, name: str, data: bytes) -> None:
         """Adds to a local file, in one write; errors as of `write_bytes`."""
@@ -186,7 +218,7 @@ class Folder:
     def remove(self, name: str) -> None:
         """Removes a file or folder below this one; nothing happens if it is not there."""
         if self.exists(name):
-            self.fs.rm(self.full(name), recursive=True)
+            self._asked(lambda: self.fs.rm(self.full(name), recursive=True))
 
 
 def _write_local(target: str, data: bytes) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ray_cxr import storage as module
 from ray_cxr.errors import InputError
-from ray_cxr.storage import Folder
+from ray_cxr.storage import Folder, UnreachableError
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -185,3 +186,62 @@ def test_files_have_the_rights_that_the_user_gives_new_files(tmp_path: Path) -> 
     Folder(tmp_path).write_bytes("a", b"x")
     (tmp_path / "b").touch()
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+class _Store:
+    """An object store that does not answer so many times."""
+
+    protocol = "store"
+
+    def __init__(self) -> None:
+        self.away, self.held = 0, dict[str, bytes]()
+
+    def _answer(self) -> None:
+        self.away -= 1
+        if self.away >= 0:
+            raise ConnectionRefusedError(111, "Connection refused")
+
+    def exists(self, path: str) -> bool:
+        self._answer()
+        return path in self.held
+
+    def makedirs(self, path: str, exist_ok: bool) -> None:
+        self._answer()
+
+    def pipe_file(self, path: str, data: bytes) -> None:
+        self.held[path] = data
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> tuple[Folder, _Store]:
+    folder, store = Folder("memory://bucket/run"), _Store()
+    folder.fs, folder.in_this_process = store, False  # type: ignore[assignment]
+    monkeypatch.setattr(Folder, "_have_answered", set())
+    monkeypatch.setattr(module, "_AGAIN_AFTER_S", (0.0, 0.0))
+    return folder, store
+
+
+def test_a_store_that_has_answered_is_asked_again(away: tuple[Folder, _Store]) -> None:
+    folder, store = away
+    assert not folder.exists("a")
+    store.away = 2
+    folder.write_bytes("a", b"x")
+    store.away = 2
+    assert folder.exists("a") and store.held == {folder.full("a"): b"x"}
+    store.away = 3
+    with pytest.raises(
+        UnreachableError, match=r"cannot be reached \(Connection refused\); check its address"
+    ):
+        folder.write_bytes("a", b"y")
+
+
+def test_a_store_that_never_answered_is_told_at_once(away: tuple[Folder, _Store]) -> None:
+    folder, store = away
+    store.away = 1
+    with pytest.raises(UnreachableError):
+        folder.exists("a")
+    assert not folder.exists("a")  # it has answered now
+    store.away = 1
+    with pytest.raises(UnreachableError):
+        folder.write_bytes("a", b"x", patient=False)
+    assert store.held == {}

@@ -11,10 +11,11 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray_cxr.errors import RayCxrError
-from ray_cxr.storage import Folder
+from ray_cxr.storage import Folder, UnreachableError
 
 NAME = "progress.json"
 PASSING = ("step", "validation")
@@ -76,11 +77,12 @@ class ProgressFile:
         now = time.monotonic()
         if event["kind"] not in PASSING or now - self._written >= self._interval_s:
             self._written = now
-            self._run.write_bytes(
-                NAME, json.dumps({"attempt": self._attempt, "events": self._events}).encode()
-            )
-            if self._run.exists(STOP):
-                self._obey(event)
+            # A store that is away for a moment is told next time; training does not wait for it.
+            with suppress(UnreachableError):
+                written = {"attempt": self._attempt, "events": self._events}
+                self._run.write_bytes(NAME, json.dumps(written).encode(), patient=False)
+                if self._run.exists(STOP, patient=False):
+                    self._obey(event)
 
     def _obey(self, event: dict[str, Any]) -> None:
         why = self._run.read_bytes(STOP).decode()
@@ -124,7 +126,8 @@ class ProgressFollower:
     def _look(self) -> None:
         try:
             written: dict[str, Any] = self._run.read_json(NAME)
-        except (OSError, ValueError):  # not there yet, or between two writes on a store without rename
+        # Not there yet, between two writes on a store without rename, or the store does not answer.
+        except (OSError, ValueError, UnreachableError):
             return
         if written["attempt"] != self._attempt:  # the workers were started, or started again
             self._attempt, self._shown = written["attempt"], 0

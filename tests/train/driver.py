@@ -44,10 +44,10 @@ def record() -> None:
             at("validation")
         return score_split(model, stream, worker, advance)
 
-    def told_writing(folder, name, data):  # type: ignore[no-untyped-def]
+    def told_writing(folder, name, data, **how):  # type: ignore[no-untyped-def]
         if name == "optimizer.safetensors":
             at("checkpoint")
-        write_bytes(folder, name, data)
+        write_bytes(folder, name, data, **how)
 
     epoch.train_step, validate.score_split, Folder.write_bytes = told_step, told_scoring, told_writing  # type: ignore[assignment,method-assign]
 
