@@ -106,14 +106,14 @@ def in_a_process_of_its_own(name: str, arguments: argparse.Namespace) -> dict[st
 def watch_memory(pid: int, peak: list[float]) -> None:
     """Sum of the proportional set sizes (shared pages counted once) of a process and its children.
 
-    Up to four times a second, and less often where the kernel takes long to count many processes: it stops them meanwhile.
+    Up to four times a second, once where the kernel takes long to count many processes: it stops them meanwhile.
     """
     try:
         root = psutil.Process(pid)
         while root.is_running():
             began, processes = time.perf_counter(), [root, *root.children(recursive=True)]
             peak[0] = max(peak[0], sum(map(proportional_mib, processes)))
-            time.sleep(max(0.25, 50 * (time.perf_counter() - began)))
+            time.sleep(min(max(0.25, 50 * (time.perf_counter() - began)), 1.0))
     except psutil.NoSuchProcess:
         return
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 from stream import BATCH, IMAGE_PX, watch_memory
 
+from ray_cxr.heap import keep_freed_memory
 from ray_cxr.shards.dataset import Dataset, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.local import local_tables
@@ -81,6 +82,7 @@ def in_a_process_of_its_own(arguments: argparse.Namespace, way: str, times: int)
 
 def stream_through(work: Path, way: str, times: int, shuffle_mib: int) -> dict[str, float]:
     """One epoch over `times` the films; of the slow consumer, the first batches."""
+    keep_freed_memory()  # as a training does
     dataset = enlarged(work, times)
     settings = StreamSettings(image_px=IMAGE_PX, batch_size=BATCH, shuffle_mib=shuffle_mib)
     reader, store = local_tables, {}
@@ -125,9 +127,10 @@ def enlarged(work: Path, times: int) -> Dataset:
 
 def watch_store(found: dict[str, float]) -> None:
     """The most that Ray's object store holds, and what it has written to disk, five times a second."""
+    import ray
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    state = get_state_from_address(None)
+    state = get_state_from_address(ray.get_runtime_context().gcs_address)
     while True:
         store = get_memory_info_reply(state).store_stats
         used = store.object_store_bytes_used / 2**20
