@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +27,8 @@ from ray_cxr.shards.manifest import fingerprint, manifest_hash, sha256
 from ray_cxr.splits.leak import check_leaks
 from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout, split_layout
-from ray_cxr.stream.plan import EpochPlan, World, plan_epoch, training_work
-from ray_cxr.stream.read import new_groups, read_of
+from ray_cxr.stream.plan import EpochPlan, RankWork, World, plan_epoch, training_work
+from ray_cxr.stream.read import Read, new_groups, read_of
 from ray_cxr.stream.resample import Counts, exposure
 from ray_cxr.stream.settings import StreamSettings
 from ray_cxr.stream.stream import _resampling
@@ -39,8 +40,11 @@ FILMS_A_PATIENT = 3.64
 """ChestX-ray14: 112,120 films of 30,805 patients."""
 ROWS_PER_GROUP, SHARD_MIB = 32, 64
 """The defaults of `shards`."""
-STEPS = 20
+STEPS = 50
 """Steps that are counted through for the time of one."""
+FILMS_A_RANK = 8, 32, 128
+"""Of a step, for the time that a step's counting takes; `stream.batch_size` ends at 65,536."""
+LARGEST_BATCH = 65_536
 
 
 @dataclass(frozen=True)
@@ -152,59 +156,56 @@ def opening(folder: Path) -> list[Took]:
 def of_a_rank(folder: Path, ranks: int, batch: int) -> tuple[list[Took], dict[str, object]]:
     """The parts of a rank's planning, and what was planned."""
     meter = Meter()
-    settings = StreamSettings(batch_size=batch, resampling="class_aware")
     dataset = meter("open the data set, checked", lambda: open_dataset(str(folder), ("train", "validation")))
     labels = meter("labels", lambda: dataset.labels(FINDINGS))
     layout = meter("layout of the training films", lambda: split_layout(dataset.index, "train"))
     decoder = meter("hashes to hold films against", lambda: FilmDecoder.of(dataset, layout))
-    meter("ids to hold reads against", lambda: layout.arrow_ids)
     meter("place of each film in its row group", lambda: layout.row_in_kept)
-    window = int(settings.shuffle_mib * 2**20 / dataset.manifest["film_bytes_mean"])
-
-    def planned(epoch: int, times: Counts | None = None) -> EpochPlan:
-        return plan_epoch(layout, batch, 0, epoch, dataset.fingerprint, times, window)
-
-    plan = meter("plan of an epoch", lambda: planned(1))
+    plan = meter("plan of an epoch", lambda: _planned(dataset, layout, batch))
     plan_hash = meter("its hash", lambda: plan.hash)
     for name, rank in (("first", 0), ("last", ranks - 1)):
-        work = meter(f"work of the {name} rank", lambda r=rank: training_work(plan, World(r, ranks)))
-        reads = meter(
-            "what it reads",
-            lambda w=work: [read_of(layout, g) for g in new_groups(layout, w.windows) if len(g)],
-        )
-    meter("work of a training with one rank", lambda: training_work(plan, World()))
-    meter(
-        f"{STEPS} steps: their films of all ranks, labels counted",
-        lambda: _counted(plan, layout, labels, ranks),
-    )
+        work = meter(f"work of the {name} rank", partial(training_work, plan, World(rank, ranks)))
+        reads = meter("what it reads", partial(_reads, layout, work))
+    settings = StreamSettings(batch_size=batch, resampling="class_aware")
     resampling = meter(
         "resampling (class_aware)", lambda: _resampling(dataset, layout, settings, FINDINGS, 0)
     )
     assert resampling is not None
     times = meter("how often each film comes", lambda: resampling.multiplicity(1))
-    resampled = meter("plan of a resampled epoch", lambda: planned(1, times))
-    meter(
-        "after an epoch: what it showed of each finding (rank 0)",
-        lambda: _shown(dataset, layout, labels, times),
-    )
+    resampled = meter("plan of a resampled epoch", lambda: _planned(dataset, layout, batch, times))
+    meter("rank 0, after an epoch: what it showed", lambda: _shown(dataset, layout, labels, times))
     told = {
         "films": layout.films, "row groups": len(layout.groups), "streams": len(plan.streams), "steps": plan.steps,
         "films of the resampled epoch": resampled.films, "windows": len(plan.window_ends),
         "row groups that the last rank reads": sum(len(s.row_groups) for read in reads for s in read),
         "plan": plan_hash, "resampled plan": resampled.hash, "fingerprint": dataset.fingerprint,
-        "checked": int(decoder.checked.sum()), "memory of all, MiB": _settled_mib(),
+        "films checked": int(decoder.checked.sum()), "memory of the process, MiB": _settled_mib(),
     }  # fmt: skip
+    alone = _planned(dataset, layout, 32)
+    meter("work of a training with one rank, batches of 32", lambda: training_work(alone, World()))
+    for size in (ranks * films for films in FILMS_A_RANK if ranks * films <= LARGEST_BATCH):
+        one = _planned(dataset, layout, size)
+        meter(f"{STEPS} steps of {size:,} films counted", partial(_counted, one, layout, labels, ranks))
     return meter.parts, told
+
+
+def _planned(dataset: Dataset, layout: Layout, batch: int, times: Counts | None = None) -> EpochPlan:
+    """As `Stream.plan` does, with the default of `stream.shuffle_mib`."""
+    window = int(StreamSettings().shuffle_mib * 2**20 / dataset.manifest["film_bytes_mean"])
+    return plan_epoch(layout, batch, 0, 1, dataset.fingerprint, times, window)
+
+
+def _reads(layout: Layout, work: RankWork) -> list[Read]:
+    return [read_of(layout, groups) for groups in new_groups(layout, work.windows) if len(groups)]
 
 
 def _shown(dataset: Dataset, layout: Layout, labels: Labels, times: Counts) -> object:
     """As the line of an epoch in `history.jsonl` has it."""
-    patients = dataset.index["patient_id"].iloc[layout.rows].tolist()
-    return exposure(labels[layout.rows], patients, FINDINGS, times)
+    return exposure(labels[layout.rows], dataset.index["patient_id"].iloc[layout.rows], FINDINGS, times)
 
 
 def _counted(plan: EpochPlan, layout: Layout, labels: Labels, ranks: int) -> None:
-    """As `train_step` does on every rank."""
+    """As `train_step` does on every rank: the labels of all ranks' films are counted."""
     for step in range(min(STEPS, plan.steps)):
         rows = layout.rows[plan.step_positions(step)]
         (~np.isnan(labels[rows])).sum(0)
