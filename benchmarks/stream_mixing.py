@@ -18,6 +18,7 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Rows
@@ -64,7 +65,12 @@ def windows_of(mib: int) -> Order:
     group = np.arange(FILMS) // GROUP
     groups = [("", g) for g in range(int(group[-1]) + 1)]
     layout = Layout(
-        np.arange(FILMS), np.empty(FILMS, object), group, np.arange(FILMS) % GROUP, groups, np.bincount(group)
+        np.arange(FILMS),
+        pa.nulls(FILMS, pa.string()),
+        group,
+        np.arange(FILMS) % GROUP,
+        groups,
+        np.bincount(group),
     )
 
     def order(epoch: int) -> Rows:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from ray_cxr.shards.texts import as_arrow, content
 from ray_cxr.splits.leak import MODELLED, SPLITS
 from ray_cxr.splits.settings import SplitSettings
 
@@ -22,20 +25,15 @@ def films_fingerprint(index: pd.DataFrame, image_px: int) -> str:
 
 def fingerprint(index: pd.DataFrame, findings: list[str], films: str) -> str:
     """sha256 of films, labels, patients and split: what results rest on."""
-    labels = index[findings].to_numpy(np.float32)
-    rows = (
-        f"{image_id}\t{patient}\t{split}\t{','.join('' if np.isnan(v) else str(int(v)) for v in row)}"
-        for image_id, patient, split, row in zip(
-            index["image_id"], index["patient_id"], index["split"], labels, strict=True
-        )
-    )
-    return _digest([films, *findings], sorted(rows))
+    labels = _joined([_whole_numbers(index[f]) for f in findings], ",")
+    texts = [as_arrow(index[column], pa.large_string()) for column in ("image_id", "patient_id", "split")]
+    return _digest_sorted([films, *findings], _joined([*texts, labels], "\t"))
 
 
 def fold_fingerprint(view: pd.DataFrame, dataset: str, fold: int) -> str:
     """sha256 of a data set as a fold of it sees it; dataset: the fingerprint of the whole."""
-    rows = (f"{i}\t{s}" for i, s in zip(view["image_id"], view["split"], strict=True))
-    return _digest([dataset, f"fold={fold}"], sorted(rows))
+    rows = _joined([as_arrow(view[column], pa.large_string()) for column in ("image_id", "split")], "\t")
+    return _digest_sorted([dataset, f"fold={fold}"], rows)
 
 
 def manifest_hash(manifest: dict[str, Any]) -> str:
@@ -101,3 +99,22 @@ def _digest(head: Iterable[str], rows: Iterable[str]) -> str:
     for line in (*head, *rows):
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()
+
+
+def _digest_sorted(head: Iterable[str], rows: pa.Array) -> str:
+    """sha256 of the lines of `head`, and of these rows as sorted lines; by Arrow, since every worker of a training does it."""
+    in_order = rows.take(pc.sort_indices(rows))
+    lines = _joined([in_order, pa.scalar("", pa.large_string())], "\n")
+    digest = hashlib.sha256("".join(f"{line}\n" for line in head).encode())
+    digest.update(content(lines))
+    return digest.hexdigest()
+
+
+def _joined(texts: Sequence[pa.Array | pa.Scalar], between: str) -> pa.Array:
+    return pc.binary_join_element_wise(*texts, pa.scalar(between, pa.large_string()))
+
+
+def _whole_numbers(cells: pd.Series[float]) -> pa.Array:
+    """Labels as texts: "1", "0", and "" where there is none."""
+    numbers = pa.array(cells.to_numpy(np.float32), from_pandas=True)
+    return pc.fill_null(numbers.cast(pa.int64(), safe=False).cast(pa.large_string()), "")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ray_cxr.errors import RefusedError
 
@@ -53,16 +56,27 @@ class LeakCheck:
 
 def check_leaks(index: pd.DataFrame, allowed: bool = False) -> LeakCheck:
     """Counts shared patients and films of an index (`patient_id`, `split`, `pixel_sha256` where films are known)."""
-    used = index[index["split"].isin(MODELLED)]
-    sets = {name: set(used.loc[used["split"] == name, "patient_id"]) for name in MODELLED}
+    patients = _in_sets(index, "patient_id")
     pairs = {
-        f"{a}-{b}": len(sets[a] & sets[b]) for i, a in enumerate(MODELLED) for b in MODELLED[i + 1 :]
-    }  # fmt: skip
-    splits_per_patient = used.groupby("patient_id")["split"].nunique()
-    films = 0
-    if "pixel_sha256" in used:
-        films = int((used.groupby("pixel_sha256")["split"].nunique() > 1).sum())
-    return LeakCheck(len(splits_per_patient), int((splits_per_patient > 1).sum()), films, pairs, allowed)
+        f"{MODELLED[a]}-{MODELLED[b]}": int((patients[:, a] & patients[:, b]).sum())
+        for a, b in combinations(range(len(MODELLED)), 2)
+    }
+    films = _shared(_in_sets(index, "pixel_sha256")) if "pixel_sha256" in index else 0
+    return LeakCheck(int(patients.any(1).sum()), _shared(patients), films, pairs, allowed)
+
+
+def _in_sets(index: pd.DataFrame, column: str) -> NDArray[np.bool_]:
+    """[values of the column, 3] whether train, validation and test have it."""
+    value, values = pd.factorize(index[column])
+    found = np.zeros((len(values), len(MODELLED)), bool)
+    for number, name in enumerate(MODELLED):
+        of_set = value[(index["split"] == name).to_numpy()]
+        found[of_set[of_set >= 0], number] = True
+    return found
+
+
+def _shared(in_sets: NDArray[np.bool_]) -> int:
+    return int((in_sets.sum(1) > 1).sum())
 
 
 def refuse_leak(check: LeakCheck) -> None:

@@ -10,6 +10,7 @@ an epoch are small, so that its first step does not wait for a large read.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -191,11 +192,25 @@ class RankWork:
 
 def training_work(plan: EpochPlan, world: World, first_step: int = 0) -> RankWork:
     """A rank's part of an epoch plan from a step on, of which there must be one at least."""
-    steps = [plan.step_positions(g, world) for g in range(first_step, plan.steps)]
-    copies = [plan.step_copies(g, world) for g in range(first_step, plan.steps)]
-    ends = [end - first_step for end in plan.window_ends if end > first_step]
-    windows = [np.concatenate(steps[a:b]) for a, b in pairwise([0, *ends])]
-    return RankWork(windows, np.concatenate(copies), [len(s) for s in steps], plan.epoch)
+    served = rank_streams(len(plan.streams), world)
+    lengths = [len(plan.streams[k]) for k in served]
+    # Steps that all of its streams fill are cut at once: one by one, an epoch of 10 million films takes minutes of slices.
+    full = max(min(lengths) // plan.per_stream, first_step)
+    rest = range(full, plan.steps)
+    sizes = [plan.per_stream * len(served)] * (full - first_step) + [
+        len(plan.step_positions(g, world)) for g in rest
+    ]
+
+    def in_steps(streams: list[Rows], of_rest: Callable[[int, World], Rows]) -> Rows:
+        whole = [streams[k][first_step * plan.per_stream : full * plan.per_stream] for k in served]
+        dealt = np.stack([w.reshape(-1, plan.per_stream) for w in whole], axis=1).ravel()
+        return np.concatenate([dealt, *(of_rest(g, world) for g in rest)])
+
+    positions = in_steps(plan.streams, plan.step_positions)
+    ends = np.cumsum([0, *sizes])
+    cuts = [0, *(ends[end - first_step] for end in plan.window_ends if end > first_step)]
+    windows = [positions[a:b] for a, b in pairwise(cuts)]
+    return RankWork(windows, in_steps(plan.copies, plan.step_copies), sizes, plan.epoch)
 
 
 def scoring_work(layout: Layout, batch_size: int, world: World) -> RankWork:

@@ -177,7 +177,7 @@ def _by_group(layout: Layout, groups: Rows, source: _Cut) -> dict[int, list[memo
 
 
 def _check_ids(layout: Layout, positions: Rows, found: pa.ChunkedArray) -> None:
-    expected = pa.chunked_array([layout.arrow_ids.take(pa.array(positions))])
+    expected = pa.chunked_array([layout.image_ids.take(pa.array(positions))])
     if found.equals(expected):
         return
     wrong = positions[found.to_numpy() != expected.to_numpy()]

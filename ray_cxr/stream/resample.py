@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from ray_cxr.axes import Labels, Rows
@@ -73,7 +74,7 @@ class Resampling:
 
 def plan_resampling(
     labels: Labels,
-    patient_ids: Sequence[str],
+    patient_ids: Sequence[str] | pd.Series[str],
     findings: Sequence[str],
     settings: StreamSettings,
     seed: int,
@@ -95,20 +96,20 @@ def plan_resampling(
         present, absent, unlabelled = _by_target(labels, findings, settings.target)
         make = {"oversample": _oversample, "undersample": _undersample, "balanced": _balanced}
         pools = make[settings.resampling](present, absent, unlabelled, settings.resampling_strength)
-    patient = np.unique(np.asarray(patient_ids, dtype=object), return_inverse=True)[1].astype(np.int64)
+    patient = pd.factorize(pd.Series(patient_ids))[0].astype(np.int64)
     return Resampling(
         [p for p in pools if len(p.films)], patient, settings.max_per_patient, seed, fingerprint
     )
 
 
 def exposure(
-    labels: Labels, patient_ids: Sequence[str], findings: Sequence[str], multiplicity: Counts
+    labels: Labels, patient_ids: Sequence[str] | pd.Series[str], findings: Sequence[str], multiplicity: Counts
 ) -> dict[str, dict[str, Any]]:
     """What an epoch shows of each finding: positives and negatives seen, and how many distinct films and patients.
 
     `films` and `patients` count those with the finding; a film seen three times is three positives and one film.
     """
-    patient = np.unique(np.asarray(patient_ids, dtype=object), return_inverse=True)[1]
+    patient, patients = pd.factorize(pd.Series(patient_ids))
     table = {}
     for i, finding in enumerate(findings):
         positive, negative = labels[:, i] == 1, labels[:, i] == 0
@@ -117,7 +118,7 @@ def exposure(
             "positives": int(multiplicity[positive].sum()),
             "negatives": int(multiplicity[negative].sum()),
             "films": int(seen.sum()),
-            "patients": len(np.unique(patient[seen])),
+            "patients": int((np.bincount(patient[seen], minlength=len(patients)) > 0).sum()),
         }
     return table
 

@@ -38,6 +38,8 @@ TableReader = Callable[[Folder, Iterable[Sequence[Read]], float], Iterator[pa.Ta
 """`local_tables`, or `ray_loader.ray_tables`: encoded films of the reads of one epoch after another, in order; from the mean size of a
 film in bytes."""
 
+_PLANS_KEPT = 2
+
 
 @dataclass(frozen=True)
 class Stream:
@@ -62,6 +64,8 @@ class Stream:
     health: ReadHealth = field(default_factory=ReadHealth)
     running: list[Epochs[Batch]] = field(default_factory=list)
     """The training batches that were last begun, if any."""
+    planned: dict[int, EpochPlan] = field(default_factory=dict, init=False)
+    """The plans that were last made: who reads ahead makes that of the next epoch, which takes seconds for millions of films."""
 
     @classmethod
     def open(
@@ -88,10 +92,22 @@ class Stream:
 
     def plan(self, epoch: int) -> EpochPlan:
         """The order of an epoch (from 1): the same on every worker."""
-        times = None if self.resampling is None else self.resampling.multiplicity(epoch)
-        return plan_epoch(
-            self.layout, self.batch_size, self.seed, epoch, self.dataset.fingerprint, times, self.window_films
-        )
+        plan = self.planned.get(epoch)
+        if plan is None:
+            times = None if self.resampling is None else self.resampling.multiplicity(epoch)
+            plan = plan_epoch(
+                self.layout,
+                self.batch_size,
+                self.seed,
+                epoch,
+                self.dataset.fingerprint,
+                times,
+                self.window_films,
+            )
+            self.planned[epoch] = plan
+            for other in sorted(list(self.planned))[:-_PLANS_KEPT]:  # noqa: C414  another thread may add one meanwhile
+                self.planned.pop(other, None)
+        return plan
 
     def train(self, plan: EpochPlan, first_step: int = 0, last_epoch: int | None = None) -> Iterator[Batch]:
         """This worker's augmented batches of an epoch, one per step; a batch may be empty in the last step.
@@ -164,7 +180,7 @@ def _resampling(
     dataset: Dataset, layout: Layout, settings: StreamSettings, findings: Sequence[str], seed: int
 ) -> Resampling | None:
     labels = dataset.labels(findings)[layout.rows]
-    patients = dataset.index["patient_id"].iloc[layout.rows].tolist()
+    patients = dataset.index["patient_id"].iloc[layout.rows]
     return plan_resampling(labels, patients, findings, settings, seed, dataset.fingerprint)
 
 

@@ -120,7 +120,7 @@ def _history_line(
     better: bool,
 ) -> dict[str, Any]:
     layout = s.train_stream.layout
-    patients = s.dataset.index["patient_id"].iloc[layout.rows].tolist()
+    patients = s.dataset.index["patient_id"].iloc[layout.rows]
     return {
         "epoch": plan.epoch,
         "step": s.state.step,

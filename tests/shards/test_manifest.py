@@ -1,12 +1,19 @@
 """Fingerprints change with what results rest on, and with nothing else."""
 
+import hashlib
 import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ray_cxr.shards.manifest import films_fingerprint, fingerprint, pixel_statistics, split_counts
+from ray_cxr.shards.manifest import (
+    films_fingerprint,
+    fingerprint,
+    fold_fingerprint,
+    pixel_statistics,
+    split_counts,
+)
 
 FINDINGS = ["Mass", "Edema"]
 NAN = float("nan")
@@ -42,6 +49,32 @@ def test_fingerprint_is_a_sha256_whatever_the_order_of_rows_and_shards() -> None
     assert re.fullmatch("[0-9a-f]{64}", first)
     assert _fingerprint(_index().iloc[::-1]) == first
     assert _fingerprint(_index().assign(shard="elsewhere", age=1.0)) == first
+
+
+def test_fingerprint_is_that_of_sorted_lines() -> None:
+    """Data sets and runs hold it, so no other version may make another one."""
+    lines = [
+        "films",
+        "Mass",
+        "Edema",
+        "a\t1\ttrain\t1,0",
+        "b\t1\ttrain\t0,0",
+        "c\t2\ttest\t,1",
+        "d\t3\tvalidation\t1,",
+    ]
+    expected = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    assert fingerprint(_index().iloc[::-1], FINDINGS, "films") == expected
+    fold = "".join(
+        f"{line}\n" for line in ["set", "fold=1", "a\ttrain", "b\ttrain", "c\ttest", "d\tvalidation"]
+    )
+    assert fold_fingerprint(_index(), "set", 1) == hashlib.sha256(fold.encode()).hexdigest()
+
+
+def test_fingerprint_sorts_as_python_does_beyond_ascii() -> None:
+    index = _index().assign(image_id=["é", "z", "𝕏", "\uffee"])
+    lines = sorted(["é\t1\ttrain\t1", "z\t1\ttrain\t0", "𝕏\t2\ttest\t", "\uffee\t3\tvalidation\t1"])
+    expected = hashlib.sha256("".join(f"{line}\n" for line in ["films", "Mass", *lines]).encode()).hexdigest()
+    assert fingerprint(index, ["Mass"], "films") == expected
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ ENCODED = [encode(f, "png") for f in FILMS]
 def _layout() -> Layout:
     """Twenty films to a row group, each group a shard of its own."""
     return Layout(
-        rows=ROWS, image_ids=np.array([f"film-{n}" for n in range(40)], dtype=object), group=np.arange(40) // 20,
+        rows=ROWS, image_ids=pa.array([f"film-{n}" for n in range(40)]), group=np.arange(40) // 20,
         row_in_group=np.arange(40) % 20, groups=[("shards/train/part-0.parquet", 0), ("shards/train/part-1.parquet", 0)],
         group_films=np.array([20, 20]),
     )  # fmt: skip
@@ -44,7 +45,7 @@ def _steps(positions: list[int], sizes: list[int]) -> Iterator[list[memoryview]]
 
 
 def _collate(seed: int | None = None, threads: int = 2) -> Collate:
-    hashes = np.array([hashlib.sha256(f.tobytes()).hexdigest() for f in FILMS], dtype=object)
+    hashes = np.array([list(hashlib.sha256(f.tobytes()).digest()) for f in FILMS], np.uint8)
     return Collate(FilmDecoder(_layout(), "png", PX, hashes, np.zeros(40, bool)), PX, seed, threads)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ def cases(draw: st.DrawFn) -> Case:
     labels = np.array(cells, np.float32).reshape(films, 2)
     labels[0], labels[1] = 1.0, 0.0  # each class is there
     layout = Layout(
-        np.arange(films) * 2, np.array([f"film-{n}" for n in range(films)], object),
+        np.arange(films) * 2, pa.array([f"film-{n}" for n in range(films)]),
         np.repeat(np.arange(len(group_films)), group_films), np.concatenate([np.arange(n) for n in group_films]),
         [("shards/train/part-0.parquet", g) for g in range(len(group_films))], np.array(group_films),
     )  # fmt: skip

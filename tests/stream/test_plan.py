@@ -1,6 +1,7 @@
 """The epoch plan, for any number of films, row groups, batch and workers."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def _layout(group_films: list[int]) -> Layout:
     films = sum(group_films)
     return Layout(
         rows=np.arange(films) * 3 + 1,
-        image_ids=np.array([f"film-{n}" for n in range(films)], dtype=object),
+        image_ids=pa.array([f"film-{n}" for n in range(films)]),
         group=np.repeat(np.arange(len(group_films)), group_films),
         row_in_group=np.concatenate([np.arange(n) for n in group_films]),
         groups=[(f"shards/train/part-{g // 8:05d}.parquet", g % 8) for g in range(len(group_films))],
@@ -69,6 +70,12 @@ def test_epoch_holds_every_film_exactly_once(
     steps = [plan.step_positions(g) for g in range(plan.steps)]
     assert np.array_equal(np.sort(np.concatenate(steps)), np.arange(sum(groups)))
     assert all(not plan.step_copies(g).any() for g in range(plan.steps))
+
+
+def test_order_is_that_of_the_versions_before() -> None:
+    """A checkpoint holds the hash of its plan, and is refused with another one."""
+    plan = _plan([32] * 20 + [7], 24, seed=5, epoch=3)
+    assert plan.hash == "77ebf41de66856e9a3c5c63a7e8432240e9dd4612a4c67110da2bc7d1061ee56"
 
 
 @given(GROUPS, BATCHES, SEEDS, st.lists(st.integers(0, 5), min_size=1, max_size=30))

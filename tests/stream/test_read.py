@@ -92,7 +92,7 @@ def _layout(group_films: list[int]) -> Layout:
     films = sum(group_films)
     return Layout(
         rows=np.arange(films),
-        image_ids=np.array([f"film-{n}" for n in range(films)], dtype=object),
+        image_ids=pa.array([f"film-{n}" for n in range(films)]),
         group=np.repeat(np.arange(len(group_films)), group_films),
         row_in_group=np.concatenate([np.arange(n) for n in group_films]),
         groups=[(f"shards/train/part-{g // 3}.parquet", g % 3) for g in range(len(group_films))],
@@ -104,7 +104,7 @@ def _table(layout: Layout, positions: NDArray[np.int64]) -> pa.Table:
     """As `read_films` would give them; a film's bytes are its position."""
     return pa.table(
         {
-            "image_id": pa.array(layout.image_ids[positions]),
+            "image_id": layout.image_ids.take(pa.array(positions)),
             "film": pa.array([str(p).encode() for p in positions], pa.binary()),
             "retries": pa.array(np.zeros(len(positions), np.int32)),
         }
@@ -144,7 +144,7 @@ def test_reads_keep_the_films_of_the_layout_where_others_lie_between_them() -> N
     """Row groups of 4, 3 and 2 films; of the first only films 1 and 3 are of this set, of the last only film 0."""
     layout = Layout(
         rows=np.arange(6),
-        image_ids=np.array([f"film-{n}" for n in range(6)], dtype=object),
+        image_ids=pa.array([f"film-{n}" for n in range(6)]),
         group=np.array([0, 0, 1, 1, 1, 2]),
         row_in_group=np.array([1, 3, 0, 1, 2, 0]),
         groups=[("shards/train/part-0.parquet", 0), ("shards/train/part-0.parquet", 2), ("shards/train/part-1.parquet", 0)],

@@ -1,6 +1,7 @@
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,16 @@ def test_every_training_film_once_in_the_order_of_the_plan(dataset: Dataset) -> 
     for step, batch in enumerate(batches):
         assert batch.rows.tolist() == one.layout.rows[plan.step_positions(step)].tolist()
         assert batch.pixels.shape[1:] == (64, 64)
+
+
+def test_a_plan_is_made_once_and_two_are_kept(dataset: Dataset) -> None:
+    one = stream(dataset)
+    first = one.plan(1)
+    assert one.plan(1) is first
+    second, third = one.plan(2), one.plan(3)
+    assert one.planned == {2: second, 3: third}
+    assert one.plan(1) is not first and one.plan(1).hash == first.hash
+    assert replace(one, seed=4).plan(3).hash != third.hash
 
 
 def test_ray_data_gives_the_same_pixels_as_reading_here(dataset: Dataset, ray_cluster: None) -> None:
