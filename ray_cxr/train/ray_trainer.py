@@ -29,6 +29,7 @@ from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import ray_tables, start_readers
 from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import ProgressFile
+from ray_cxr.train.rendezvous import rendezvous
 from ray_cxr.train.room import room
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.sizing import Needs
@@ -108,13 +109,14 @@ def _failures(error: ray.train.WorkerGroupError | ray.train.ControllerError) -> 
 
 def _fit_once(recipe: Recipe, needs: Needs, threads: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
-        # Ray Train insists on a place of its own; nothing of ours goes there.
+        # Ray Train insists on a place of its own; of ours only the file goes there in which workers of one machine meet.
         _Trainer(
             _worker_main,
             train_loop_config={
                 "recipe": recipe.model_dump(include=set(Recipe.model_fields)),
                 "threads": threads,
             },
+            torch_config=rendezvous(scratch),
             scaling_config=ScalingConfig(
                 num_workers=needs.workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
             ),
