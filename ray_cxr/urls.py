@@ -24,7 +24,9 @@ REFUSED_URL = (
 
 def holds_secret(text: str) -> bool:
     """Whether a text holds a URL with a password, a key or a signature."""
-    return any(_in_authority(scheme.lower(), rest) or _SIGNED.search(rest) for scheme, rest in _URL.findall(text))
+    return any(
+        _in_authority(scheme.lower(), rest) or _SIGNED.search(rest) for scheme, rest in _URL.findall(text)
+    )
 
 
 def secrets_in(raw: Any, name: str = "") -> Iterator[str]:
