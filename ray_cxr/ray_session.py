@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from ray_cxr.cores import usable_cores
-from ray_cxr.errors import InputError, RayCxrError
+from ray_cxr.errors import InputError, RayCxrError, reason_of
+from ray_cxr.storage import own_folder
 
 ENVIRONMENT = {
     # Nothing is sent anywhere.
@@ -41,6 +43,10 @@ _ENVIRONMENT_HERE = {
     # Processes that read stay until the training that they were started for begins.
     "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
+_FOLDER_VARIABLE = "RAY_TMPDIR"
+"""Ray's own variable for the place of its folders."""
+_LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+"""Bytes that the path of Ray's folder may have: Linux takes 107 for that of a socket."""
 _LARGEST_STORE = 2 * 2**30
 _PATIENCE_S = 10.0
 _AGENTS_PATIENCE_S = 2.0
@@ -115,7 +121,8 @@ def start_ray(cpus: int, store_bytes: int) -> None:
                 num_cpus=cpus,
                 include_dashboard=False,
                 # What Ray Train gives its workers; a process that reads is used by those who have the same environment.
-                runtime_env={"env_vars": {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0"}},
+                runtime_env={"env_vars": {"RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0", **_gloo_on_loopback()}},
+                _temp_dir=_folder(),
                 object_store_memory=store_bytes,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -127,8 +134,10 @@ def start_ray(cpus: int, store_bytes: int) -> None:
 def _start(**options: Any) -> None:
     import ray
 
+    _close_token_file()
     try:
-        ray.init(**options)
+        with _on_loopback():
+            ray.init(**options)
     except Exception as error:
         if type(error) is not Exception:  # what Ray raises where one of its processes does not come up
             raise
@@ -137,6 +146,57 @@ def _start(**options: Any) -> None:
             f"Ray did not start on this machine ({reason}); it may be too busy: give the same command again, or train.workers=0 to "
             "train without Ray."
         ) from error
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray that starts in here takes 127.0.0.1 for this node's address, and then listens nowhere else.
+
+    As `_node_ip_address` Ray turns 127.0.0.1 into an address of the network. Where clusters are off, as on macOS and Windows, it looks
+    for none; `RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER` says so to a process that has not imported Ray yet, and goes on to all that this
+    one starts, a cluster too.
+    """
+    from ray._private import ray_constants
+
+    kept, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = kept
+
+
+def _gloo_on_loopback() -> dict[str, str]:
+    """Gloo would take the address that the machine's name stands for."""
+    name = "GLOO_SOCKET_IFNAME"
+    loopback = [
+        n
+        for n, addresses in psutil.net_if_addrs().items()
+        if any(a.address == "127.0.0.1" for a in addresses)
+    ]
+    return {name: os.environ.get(name, loopback[0])} if loopback else {}
+
+
+def _folder() -> str:
+    """Where Ray's sessions lie. Ray opens its own folders to all (0777), so they lie in one that nobody else may enter."""
+    asked = [os.environ[name] for name in (_FOLDER_VARIABLE, "TMPDIR") if os.environ.get(name)]
+    for place in [*map(Path, asked), Path("/tmp")]:  # noqa: S108  a folder of our own is made in it
+        if len(os.fsencode(place / f"ray-cxr-{os.getuid()}" / "ray")) <= _LONGEST_FOLDER:
+            break
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{_FOLDER_VARIABLE}: {place} cannot be made ({reason_of(error)}); name a folder to write to."
+        ) from None
+    return str(own_folder(place.absolute(), _FOLDER_VARIABLE, "Ray's files") / "ray")
+
+
+def _close_token_file() -> None:
+    """Takes from others the right to read Ray's own token file, which another program has written for all (0644)."""
+    path = Path.home() / ".ray" / "auth_token"
+    with suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def _join(address: str) -> None:

@@ -22,6 +22,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ray_cxr.errors import InputError, reason_of
+from ray_cxr.urls import REFUSED_URL, holds_secret
 
 _UNFINISHED = ".writing-"
 _AGAIN_AFTER_S = (0.5, 2.0, 8.0, 16.0)
@@ -48,6 +49,28 @@ def why_not_written(target: str, error: OSError) -> str:
     return reason_of(error)
 
 
+def own_folder(parent: Path, variable: str, what: str) -> Path:
+    """Our folder below `parent`, which only this user may enter, made where it is missing.
+
+    variable: the environment variable that names another parent; what: is kept there, in the plural. Raises InputError where it
+    cannot be made, or somebody else has made one of this name.
+    """
+    folder = parent / f"ray-cxr-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        about = folder.lstat()
+    except OSError as error:
+        raise InputError(
+            f"{variable}: {what} cannot be kept in {parent} ({error.strerror}); name a folder to write to."
+        ) from None
+    if folder.is_symlink() or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        raise InputError(
+            f"{variable}: {folder} is open to others or not yours, and {what} in it would be too; remove it, or name another "
+            f"place in {variable}."
+        )
+    return folder
+
+
 class UnreachableError(InputError):
     """An object store that did not answer; it may the next time."""
 
@@ -64,6 +87,8 @@ class Folder:
 
     def __init__(self, url: str | Path) -> None:
         text = str(url)
+        if holds_secret(text):
+            raise InputError(f"folder: {REFUSED_URL}.")
         try:
             # Others write here too, so what a folder held a minute ago says nothing.
             self.fs, self.path = fsspec.core.url_to_fs(text, use_listings_cache=False)
@@ -88,6 +113,7 @@ class Folder:
         return (Folder, (self.url,))
 
     def __truediv__(self, name: str) -> Folder:
+        self._refuse_way_out(name)
         return Folder(f"{self.url}{'' if self.url.endswith('/') else '/'}{name}")
 
     def __str__(self) -> str:
@@ -95,7 +121,15 @@ class Folder:
 
     def full(self, name: str) -> str:
         """The path of `name` in this folder, as the file system below understands it."""
+        self._refuse_way_out(name)
         return f"{self.path.rstrip('/')}/{name}"
+
+    def _refuse_way_out(self, name: str) -> None:
+        """Names come from indexes and markers too, which somebody else may have written. An absolute one lies below as well."""
+        if ".." in name.split("/"):
+            raise InputError(
+                f"{self}: the name {name!r}, which stands in it, leads out of it; do not use it unless you know who made it."
+            )
 
     def exists(self, name: str = "", *, patient: bool = True) -> bool:
         """Whether it is there; not patient: UnreachableError at once where the store does not answer."""

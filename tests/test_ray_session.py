@@ -1,8 +1,12 @@
 """Ray that starts in the background: what happens where it fails, hangs, or is interrupted. Without Ray itself."""
 
+import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -105,3 +109,96 @@ def test_another_error_of_rays_start_is_not_explained_away(monkeypatch: pytest.M
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ValueError, match="a bug"):
         module.start_ray(cpus=2, store_bytes=100 * 2**20)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str, Any]]:
+    """What `ray.init` is given, in a home of its own, and whether clusters are off then."""
+    from ray._private import ray_constants
+
+    given: list[dict[str, Any]] = []
+
+    def init(**settings: Any) -> None:
+        given.append(settings | {"clusters": ray_constants.ENABLE_RAY_CLUSTER, "umask": os.umask(0)})
+        os.umask(given[-1]["umask"])
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("RAY_ADDRESS", "RAY_TMPDIR", "TMPDIR", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.delenv(name, raising=False)
+    return given
+
+
+def test_only_our_own_ray_is_kept_on_loopback(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray._private import ray_constants
+
+    before, environment = ray_constants.ENABLE_RAY_CLUSTER, set(os.environ)
+    module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    # Neither this process nor what it starts is kept from a cluster later.
+    assert ray_constants.ENABLE_RAY_CLUSTER is before
+    assert not {name for name in set(os.environ) - environment if "GLOO" in name or "CLUSTER" in name}
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    ours, joined = started
+    assert (ours["clusters"], joined["clusters"]) == (False, before)
+    assert ours["runtime_env"]["env_vars"]["GLOO_SOCKET_IFNAME"] == "lo"
+    assert {"runtime_env", "_temp_dir"} & set(joined) == set()
+    assert (ours["umask"], joined["umask"]) == (0o077, 0o077)
+
+
+def test_clusters_are_on_again_where_ray_does_not_come_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import ray_constants
+
+    def fails(**settings: Any) -> None:
+        raise ValueError("a bug")
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    monkeypatch.setattr("ray.init", fails)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ValueError, match="a bug"):
+        module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    assert ray_constants.ENABLE_RAY_CLUSTER is before
+
+
+@pytest.mark.parametrize("variable", ["RAY_TMPDIR", "TMPDIR"])
+def test_rays_folder_lies_where_it_is_asked_for(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    with TemporaryDirectory(prefix="rc-") as place:
+        monkeypatch.setenv(variable, place)
+        module.start_ray(cpus=2, store_bytes=100 * 2**20)
+        closed = Path(place) / f"ray-cxr-{os.getuid()}"
+        assert started[0]["_temp_dir"] == str(closed / "ray")
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+def test_a_folder_too_long_for_sockets_is_not_taken(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ray would not start there."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 10)))
+    module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    assert started[0]["_temp_dir"] == f"/tmp/ray-cxr-{os.getuid()}/ray"
+
+
+def test_a_folder_that_cannot_be_made_is_told(
+    started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/dev/null/x")
+    with pytest.raises(InputError, match="^RAY_TMPDIR: /dev/null/x cannot be made"):
+        module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    assert started == []
+
+
+def test_a_token_that_others_could_read_is_closed_to_them(
+    started: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    token = tmp_path / "home/.ray/auth_token"
+    token.parent.mkdir(parents=True)
+    token.write_text("t0ken")
+    token.chmod(0o644)
+    module.start_ray(cpus=2, store_bytes=100 * 2**20)
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert token.read_text() == "t0ken"

@@ -12,7 +12,7 @@ import pytest
 
 from ray_cxr import storage as module
 from ray_cxr.errors import InputError
-from ray_cxr.storage import Folder, UnreachableError
+from ray_cxr.storage import Folder, UnreachableError, own_folder
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -245,3 +245,56 @@ def test_a_store_that_never_answered_is_told_at_once(away: tuple[Folder, _Store]
     with pytest.raises(UnreachableError):
         folder.write_bytes("a", b"x", patient=False)
     assert store.held == {}
+
+
+@pytest.mark.parametrize("name", ["../secret", "a/../../secret", "..", "a/.."])
+@pytest.mark.parametrize("url", ["local", "memory://way-out/folder"])
+def test_a_name_does_not_lead_out_of_its_folder(url: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hush")
+    folder = Folder(str(tmp_path / "folder") if url == "local" else url)
+    folder.write_bytes("a/b", b"x")
+    for use in (
+        folder.read_bytes,
+        folder.exists,
+        folder.remove,
+        folder.__truediv__,
+        lambda n: folder.write_bytes(n, b""),
+    ):
+        with pytest.raises(InputError, match="leads out of it"):
+            use(name)
+    assert (tmp_path / "secret").read_text() == "hush"
+
+
+def test_names_with_dots_are_names(tmp_path: Path) -> None:
+    Folder(tmp_path).write_bytes("a..b/...c", b"x")
+    assert (tmp_path / "a..b/...c").read_bytes() == b"x"
+
+
+def test_an_absolute_name_lies_below(tmp_path: Path) -> None:
+    assert not Folder(tmp_path).exists("/etc/passwd")
+
+
+def test_a_file_that_takes_the_place_of_a_link_leaves_its_target(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("hush")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.json").symlink_to(tmp_path / "mine")
+    Folder(tmp_path / "run").write_bytes("metrics.json", b"{}")
+    assert (tmp_path / "mine").read_text() == "hush"
+
+
+def test_our_folder_is_ours_alone(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path, "RAY_TMPDIR", "Ray's files")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert own_folder(tmp_path, "RAY_TMPDIR", "Ray's files") == folder
+    folder.chmod(0o750)
+    with pytest.raises(
+        InputError, match="RAY_TMPDIR: .* is open to others or not yours, and Ray's files in it would be too"
+    ):
+        own_folder(tmp_path, "RAY_TMPDIR", "Ray's files")
+
+
+def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / f"ray-cxr-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="open to others or not yours"):
+        own_folder(tmp_path, "RAY_TMPDIR", "Ray's files")

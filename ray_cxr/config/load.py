@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
 from ray_cxr.errors import InputError, reason_of
+from ray_cxr.urls import REFUSED_URL, holds_secret, secrets_in
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -33,6 +34,9 @@ def read_settings(cls: type[S], path: str | Path | None, overrides: Sequence[str
 
 def validated(cls: type[S], raw: Mapping[str, Any]) -> S:
     """Settings of what a YAML file could hold. Raises InputError with one sentence per problem."""
+    named = list(dict.fromkeys(secrets_in(raw)))
+    if named:
+        raise InputError("\n".join(f"{name}: {REFUSED_URL}." for name in named))
     try:
         return cls.model_validate(raw)
     except ValidationError as error:
@@ -123,6 +127,8 @@ _Yaml.add_implicit_resolver(
 
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
+    if holds_secret(override):
+        raise InputError(f"{key.strip() if '://' not in key else 'override'}: {REFUSED_URL}.")
     if not equals or not key.strip():
         raise InputError(f"override {override!r} must look like key=value, for example train.epochs=3.")
     try:

@@ -5,7 +5,6 @@ Reads: `predictions-validation.parquet` of each fold's run. Gives: the rows of `
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ import pandas as pd
 from ray_cxr.axes import Rows
 from ray_cxr.crossval.plan import FoldRun
 from ray_cxr.errors import RayCxrError, reason_of
+from ray_cxr.parquet import read_frame
 from ray_cxr.shards.dataset import Dataset
 from ray_cxr.shards.folds import FOLDED
 
@@ -37,7 +37,7 @@ def _of_fold(dataset: Dataset, run: FoldRun, findings: Sequence[str]) -> tuple[R
     columns = ["image_id", "patient_id", *(f"{kind}_{f}" for kind in ("prob", "label") for f in findings)]
     try:
         data = run.run.read_bytes("predictions-validation.parquet")
-        frame = pd.read_parquet(io.BytesIO(data), columns=columns)
+        frame = read_frame(data, f"{run.run}/predictions-validation.parquet", columns)
     except (OSError, ValueError) as error:
         raise RayCxrError(
             f"fold {run.fold}: predictions-validation.parquet of {run.run} cannot be read ({reason_of(error)}); remove that "

@@ -8,13 +8,11 @@ Reads: `config.yaml`, `best/`, `predictions-validation.parquet`, the data set's 
 from __future__ import annotations
 
 import datetime
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 
@@ -28,6 +26,7 @@ from ray_cxr.evaluate.protocol import dataset_protocol
 from ray_cxr.evaluate.thumbnails import thumbnails
 from ray_cxr.model.calibration import probabilities
 from ray_cxr.model.saved import ModelCard, load_model
+from ray_cxr.parquet import read_frame
 from ray_cxr.shards.dataset import Dataset, check_findings, open_dataset
 from ray_cxr.storage import Folder
 from ray_cxr.stream.settings import StreamSettings
@@ -122,7 +121,8 @@ def _validation(run: Folder, dataset: Dataset) -> Scored | str:
         return (
             "the run holds no predictions-validation.parquet, so there are no films to choose thresholds on"
         )
-    frame = pd.read_parquet(io.BytesIO(run.read_bytes("predictions-validation.parquet")))
+    name = "predictions-validation.parquet"
+    frame = read_frame(run.read_bytes(name), f"{run}/{name}")
     findings = [c.removeprefix("prob_") for c in frame.columns if c.startswith("prob_")]
     return Scored(
         frame["image_id"].to_numpy(object),

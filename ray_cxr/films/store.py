@@ -25,6 +25,7 @@ from ray_cxr.films.parts import PART_NAME, PartTask
 from ray_cxr.films.phantom import draw_phantom
 from ray_cxr.films.read import FilmRefused, read_file, read_film, resize_square
 from ray_cxr.films.settings import Codec
+from ray_cxr.parquet import read_table
 from ray_cxr.storage import Folder
 
 _READS_AT_ONCE = 16
@@ -54,7 +55,7 @@ def kept_parts(tasks: Sequence[PartTask], folder: Folder) -> dict[str, pa.Table]
     def facts(task: PartTask) -> pa.Table | None:
         try:
             with folder.open(task.name) as file:
-                return pq.read_table(file, columns=FACTS, use_threads=False)
+                return read_table(file, f"{folder}/{task.name}", FACTS)
         except (OSError, pa.ArrowInvalid):
             return None  # damaged or gone: it is made again
 

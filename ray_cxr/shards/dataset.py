@@ -5,7 +5,6 @@ Reads: `manifest.json`, `index.parquet` and the names of the shards of the split
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pandas as pd
 from ray_cxr.axes import Labels, Rows
 from ray_cxr.errors import InputError, reason_of
 from ray_cxr.films.settings import Codec
+from ray_cxr.parquet import read_frame
 from ray_cxr.shards.folds import check_fold, fold_index, fold_manifest, number_of_folds
 from ray_cxr.shards.manifest import fingerprint, manifest_hash, sha256
 from ray_cxr.splits.leak import check_leaks, leak_warning, refuse_leak
@@ -95,7 +95,7 @@ def open_dataset(url: str, splits: Sequence[str], fold: int | None = None) -> Da
                 f"dataset: manifest.json of {folder} was changed by hand; prepare the data set again."
             )
         data = folder.read_bytes("index.parquet")
-        index, index_hash = pd.read_parquet(io.BytesIO(data)), sha256(data)
+        index, index_hash = read_frame(data, f"{folder}/index.parquet"), sha256(data)
         del data  # of 10 million films, 1.6 GB
         refuse_leak(check_leaks(index, manifest["leak_check"]["allowed"]))
         found = fingerprint(index, manifest["findings"], manifest["films_fingerprint"])

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ray_cxr.errors import InputError, RayCxrError, reason_of
 from ray_cxr.films.crew import Crew
 from ray_cxr.films.store import parquet_bytes
+from ray_cxr.parquet import open_table, read_table
 from ray_cxr.shards.layout import ShardTask
 from ray_cxr.splits.leak import SPLITS
 from ray_cxr.storage import Folder
@@ -36,7 +36,7 @@ def _is_whole(task: ShardTask, dataset: Folder) -> bool:
     ids: list[str] = []
     try:
         with dataset.open(task.path) as file:
-            shard = pq.ParquetFile(file, page_checksum_verification=True)
+            shard = open_table(file, f"{dataset}/{task.path}")
             for group in shard.iter_batches(columns=_COLUMNS):
                 ids += group["image_id"].to_pylist()
     except (OSError, pa.ArrowException):
@@ -84,7 +84,7 @@ def write_shard(task: ShardTask, dataset: Folder, rows_per_group: int) -> int:
 def _read_part(store: Folder, part: str) -> pa.Table:
     try:
         with store.open(part) as file:
-            return pq.read_table(file, columns=_COLUMNS, use_threads=False, page_checksum_verification=True)
+            return read_table(file, f"{store}/{part}", _COLUMNS)
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"dataset: {store}/{part} is damaged ({reason_of(error)}); remove it and prepare again."

@@ -27,6 +27,7 @@ import psutil
 from ray_cxr.axes import Pixels, Rows
 from ray_cxr.errors import InputError
 from ray_cxr.shards.dataset import Dataset
+from ray_cxr.storage import own_folder
 from ray_cxr.stream.decode import FilmDecoder
 from ray_cxr.stream.layout import Layout
 from ray_cxr.stream.plan import ALONE, scoring_work
@@ -114,24 +115,7 @@ def _places() -> list[Path]:
     """Our folders in the places that may hold films, best first."""
     asked = os.environ.get(PLACE_VARIABLE)
     parents = [asked] if asked else [SHARED_MEMORY, tempfile.gettempdir()]
-    return [_own_folder(Path(p)) for p in parents if asked or os.access(p, os.W_OK)]
-
-
-def _own_folder(parent: Path) -> Path:
-    folder = parent / f"ray-cxr-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        about = folder.lstat()
-    except OSError as error:
-        raise InputError(
-            f"{PLACE_VARIABLE}: films cannot be kept in {parent} ({error.strerror}); name a folder to write to."
-        ) from None
-    if folder.is_symlink() or about.st_uid != os.getuid() or about.st_mode & 0o077:
-        raise InputError(
-            f"stream.cache: {folder} is open to others or not yours, and films in it would be too; remove it, or name "
-            f"another place in {PLACE_VARIABLE}."
-        )
-    return folder
+    return [own_folder(Path(p), PLACE_VARIABLE, "films") for p in parents if asked or os.access(p, os.W_OK)]
 
 
 def _in_memory(place: Path) -> bool:

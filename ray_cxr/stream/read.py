@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ray_cxr.axes import Rows
-from ray_cxr.errors import InputError, RayCxrError, reason_of
+from ray_cxr.errors import InputError, RayCxrError, RefusedError, reason_of
+from ray_cxr.parquet import open_table
 from ray_cxr.storage import Folder, UnreachableError
 from ray_cxr.stream.layout import Layout
 from ray_cxr.stream.plan import RankWork
@@ -229,7 +230,9 @@ def _read_shard(dataset: Folder, shard: ShardRead) -> tuple[pa.Table, int]:
     for attempt, pause_s in enumerate((*RETRY_AFTER_S, None)):
         try:
             with dataset.open(shard.path) as file:
-                return _row_groups(pq.ParquetFile(file, page_checksum_verification=True), shard), attempt
+                return _row_groups(open_table(file, f"{dataset}/{shard.path}"), shard), attempt
+        except RefusedError:
+            raise
         except FileNotFoundError:
             raise InputError(damaged(shard.path, "it is not there")) from None
         except (pa.ArrowInvalid, IndexError) as error:

@@ -7,20 +7,17 @@ controller's poll: rank 0 writes them itself, and a training that is started aga
 from __future__ import annotations
 
 import gc
-import os
 import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import psutil
 import ray
 import ray.train
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.torch.config import _TorchBackend
+from ray.train.torch import TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import get_env_vars_to_propagate
@@ -33,36 +30,12 @@ from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import ray_tables, start_readers
 from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import MovedError, ProgressFile
+from ray_cxr.train.rendezvous import rendezvous
 from ray_cxr.train.room import cluster_nodes, moving, room
 from ray_cxr.train.settings import Recipe, TrainSettings
 from ray_cxr.train.sizing import Needs, most_by_itself
 from ray_cxr.train.watch import Watch
 from ray_cxr.train.worker import Worker
-
-
-class _Backend(_TorchBackend):  # type: ignore[misc]
-    """Has workers find each other by the addresses that Ray knows them by."""
-
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(use_rays_network)
-        super().on_start(worker_group, backend_config)
-
-
-class _TorchConfig(TorchConfig):  # type: ignore[misc]
-    @property
-    def backend_cls(self) -> type[_TorchBackend]:
-        return _Backend
-
-
-def use_rays_network() -> None:
-    """Lets gloo use the network of Ray's address of this node, unless GLOO_SOCKET_IFNAME names one.
-
-    By itself it takes the address of the machine's name, which on Debian is 127.0.1.1: no other node reaches that.
-    """
-    own = ray.util.get_node_ip_address()
-    for name, addresses in psutil.net_if_addrs().items():
-        if own in (address.address for address in addresses):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 class _Trainer(TorchTrainer):  # type: ignore[misc]
@@ -167,14 +140,14 @@ def _failures(error: ray.train.WorkerGroupError | ray.train.ControllerError) -> 
 
 def _fit_once(recipe: Recipe, needs: Needs, workers: int, threads: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="ray-cxr-") as scratch:
-        # Ray Train insists on a place of its own; nothing of ours goes there.
+        # Ray Train insists on a place of its own; of ours only the file goes there in which workers of one machine meet.
         _Trainer(
             _worker_main,
             train_loop_config={
                 "recipe": recipe.model_dump(include=set(Recipe.model_fields)),
                 "threads": threads,
             },
-            torch_config=_TorchConfig(),
+            torch_config=rendezvous(scratch),
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=needs.gpu, resources_per_worker=needs.bundle
             ),

@@ -6,7 +6,6 @@ its interval and that of its lead stand beside it: by draws of patients, the sam
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from ray_cxr.bootstrap import (
     weigh_patients,
     whole_mean,
 )
+from ray_cxr.parquet import read_frame
 from ray_cxr.storage import Folder
 from ray_cxr.tune.records import run_names
 from ray_cxr.tune.search import Search
@@ -134,7 +134,8 @@ def _drawn(
 
 def _predictions(run: Folder) -> pd.DataFrame | None:
     try:
-        return pd.read_parquet(io.BytesIO(run.read_bytes("predictions-validation.parquet")))
+        name = "predictions-validation.parquet"
+        return read_frame(run.read_bytes(name), f"{run}/{name}")
     except FileNotFoundError:
         return None
 

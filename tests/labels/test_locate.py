@@ -1,11 +1,13 @@
 """Names of a table, and the films that they mean."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ray_cxr.labels.locate import is_film, match_films
+from ray_cxr.labels.locate import is_film, list_films, match_films
 
 
 def _match(names: list[str], films: list[str]) -> tuple[list[str | None], int]:
@@ -18,6 +20,20 @@ def _match(names: list[str], films: list[str]) -> tuple[list[str | None], int]:
 )
 def test_a_film_is_found_by_name_or_path_with_or_without_suffix(name: str) -> None:
     assert _match([name, "b.png"], ["/data/images/a.png"]) == (["/data/images/a.png", None], 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.png", "/etc/secret.png", "..\\secret.png", "images/../../secret", "file:///etc/secret.png"],
+)
+def test_a_name_never_means_a_film_outside_the_folders(name: str, tmp_path: Path) -> None:
+    """Only what was found below them is compared with names."""
+    (tmp_path / "images").mkdir()
+    for place in ("images/a.png", "secret.png"):
+        (tmp_path / place).touch()
+    films = list_films([str(tmp_path / "images")])
+    assert films == [str(tmp_path / "images/a.png")]
+    assert _match([name], films) == ([None], 0)
 
 
 def test_dots_of_an_id_are_no_suffix() -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from ray_cxr.films.codec import decode
 from ray_cxr.films.read import read_film, resize_square
 from ray_cxr.job import Job, load_job
 from ray_cxr.shards.dataset import open_dataset
+from ray_cxr.shards.manifest import manifest_hash, sha256
 from ray_cxr.shards.prepare import prepare
 from tests.conftest import Silent
 
@@ -206,6 +208,23 @@ def test_changed_labels_and_missing_shards_are_told(copy: Path) -> None:
     index.to_parquet(copy / "index.parquet", index=False)
     with pytest.raises(InputError, match="not the one that its manifest describes"):
         open_dataset(str(copy), ())
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside/part-00000.parquet", "shards/../../part-00000.parquet", "../part-00000.parquet"]
+)
+def test_an_index_does_not_lead_out_of_its_data_set(copy: Path, name: str) -> None:
+    """Of a data set that was handed over: whoever writes the index writes the manifest's hashes, too."""
+    index = pd.read_parquet(copy / "index.parquet")
+    row = index.index[index["split"] == "train"][0]
+    index.loc[row, "shard"] = name
+    index.to_parquet(copy / "index.parquet", index=False)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["index_sha256"] = sha256((copy / "index.parquet").read_bytes())
+    manifest["manifest_sha256"] = manifest_hash(manifest)
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="leads out of it"):
+        open_dataset(str(copy), ("train",))
 
 
 def test_what_is_no_data_set_is_told(tmp_path: Path, copy: Path) -> None:

@@ -1,18 +1,16 @@
 """How often a training is started again, and how it ends when that is enough. Without Ray's processes; with them: test_kills.py."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray.train
 
 from ray_cxr.errors import InputError, RayCxrError
 from ray_cxr.train import ray_trainer as module
 from ray_cxr.train.progress import MovedError
-from ray_cxr.train.ray_trainer import fit_with_ray, use_rays_network
+from ray_cxr.train.ray_trainer import fit_with_ray
 from ray_cxr.train.settings import Recipe
 from ray_cxr.train.sizing import Needs
 
@@ -111,21 +109,3 @@ def test_rays_callbacks_without_a_use_are_left_out(
     rays = {type(c) for c in super(module._Trainer, trainer)._create_default_callbacks()}
     left_out = {"DatasetsCallback"} if cleaner else {"DatasetsCallback", "PlacementGroupCleanerCallback"}
     assert {t.__name__ for t in rays - ours} == left_out and ours < rays
-
-
-def test_workers_meet_in_the_network_that_ray_knows_them_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    name, addresses = next((n, a) for n, a in psutil.net_if_addrs().items() if a)
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: addresses[0].address)
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    use_rays_network()
-    assert os.environ["GLOO_SOCKET_IFNAME"] == name
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "chosen")
-    use_rays_network()
-    assert os.environ["GLOO_SOCKET_IFNAME"] == "chosen"
-
-
-def test_an_address_of_no_network_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.0.2.1")
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    use_rays_network()
-    assert "GLOO_SOCKET_IFNAME" not in os.environ

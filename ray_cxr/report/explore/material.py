@@ -5,17 +5,16 @@ Reads: a job's sources, or `manifest.json`, `index.parquet` and the facts in `fi
 
 from __future__ import annotations
 
-import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from ray_cxr.errors import InputError, RefusedError
 from ray_cxr.films.parts import PART_NAME
 from ray_cxr.labels.table import build_label_table
+from ray_cxr.parquet import read_frame, read_table
 from ray_cxr.report.explore.films import FilmSource, PreparedFilms, UnpreparedFilms
 from ray_cxr.shards.claim import settings_of
 from ray_cxr.shards.dataset import Dataset, open_dataset
@@ -82,7 +81,7 @@ def material_of_dataset(url: str) -> Material:
     except RefusedError:
         # Whoever explores wants to see the leak; `open_dataset` has read both files before it refused.
         folder = Folder(url)
-        index = pd.read_parquet(io.BytesIO(folder.read_bytes("index.parquet")))
+        index = read_frame(folder.read_bytes("index.parquet"), f"{folder}/index.parquet")
         dataset = Dataset(folder, folder.read_json("manifest.json"), index)
     manifest = dataset.manifest
     split = "train" if len(dataset.rows("train")) else str(dataset.index["split"].iloc[0])
@@ -108,13 +107,22 @@ def _stored_sizes(dataset: Dataset) -> pd.DataFrame | None:
     names = [name for name in store.names() if PART_NAME.fullmatch(name)]
     if not names:
         return None
-    tables = [pq.read_table(store.full(n), columns=_SIZE_COLUMNS, filesystem=store.fs) for n in names]
-    facts = pd.concat([t.to_pandas() for t in tables]).drop_duplicates("image_id").set_index("image_id")
+    facts = (
+        pd.concat([_sizes_in(store, name) for name in names])
+        .drop_duplicates("image_id")
+        .set_index("image_id")
+    )
     facts.columns = pd.Index(["width", "height"])
     sizes: pd.DataFrame = (
         facts.reindex(dataset.index["image_id"]).reset_index(drop=True).dropna().astype(np.int64)
     )
     return sizes
+
+
+def _sizes_in(store: Folder, part: str) -> pd.DataFrame:
+    with store.open(part) as file:
+        frame: pd.DataFrame = read_table(file, f"{store}/{part}", _SIZE_COLUMNS).to_pandas()
+    return frame
 
 
 def _unprepared(job: Preparation, notes: tuple[str, ...]) -> Material:

@@ -5,7 +5,6 @@ Reads: `trials.parquet`, `summary.json`, `config.yaml`, `best.yaml`, `trials/**/
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 import pandas as pd
 import yaml
 
+from ray_cxr.parquet import read_frame
 from ray_cxr.report.tune.importance import Importance
 from ray_cxr.storage import Folder
 
@@ -169,7 +169,7 @@ def value_text(value: Any) -> str:
 
 def read_trials(folder: Folder) -> list[Trial]:
     """The trials of `trials.parquet` with their curves, by number."""
-    table = pd.read_parquet(io.BytesIO(folder.read_bytes("trials.parquet")))
+    table = read_frame(folder.read_bytes("trials.parquet"), f"{folder}/trials.parquet")
     return [_trial(row, folder) for row in table.sort_values("number").to_dict("records")]
 
 
