@@ -5,6 +5,7 @@ import re
 import shutil
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -184,7 +185,11 @@ def training(
         patch.setenv("HOME", str(home))
         run = module_drive(nih_job(f"dataset={nih_dataset}", "train.workers=2"), "step", 240)
         run.until_at("step")
-        yield Training(run, home, listeners(run))
+        # Some of Ray's programs take longer to open their ports than the first step does.
+        programs, end = {program for program, _, _ in promised(PAGE.read_text())}, time.monotonic() + 30
+        while not programs <= {one.program for one in (found := listeners(run))} and time.monotonic() < end:
+            time.sleep(0.5)
+        yield Training(run, home, found)
         # Ray's agents would try for a minute to tell that the raylet is gone.
         run.kill(run.driver.children(recursive=True))
 
