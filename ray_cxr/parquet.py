@@ -23,9 +23,12 @@ def read_frame(data: bytes, where: str, columns: Sequence[str] | None = None) ->
     return pd.read_parquet(io.BytesIO(data), columns=None if columns is None else list(columns))
 
 
-def open_table(file: IO[bytes], where: str) -> pq.ParquetFile:
-    """A file whose groups of rows are to be read, with the checksums of its pages. Raises as `read_frame`."""
-    opened = pq.ParquetFile(file, page_checksum_verification=True)
+def open_table(file: IO[bytes], where: str, *, pre_buffer: bool = False) -> pq.ParquetFile:
+    """A file whose groups of rows are to be read, with the checksums of its pages. Raises as `read_frame`.
+
+    pre_buffer: what lies side by side is fetched at once, ahead of its use.
+    """
+    opened = pq.ParquetFile(file, page_checksum_verification=True, pre_buffer=pre_buffer)
     refuse_objects(opened.schema_arrow, where)
     return opened
 

@@ -144,9 +144,11 @@ class Folder:
         found = self._asked(lambda: cast(list[str], self.fs.ls(self.path, detail=False)))
         return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in found)
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str, *, ahead: bool = True) -> IO[bytes]:
+        """ahead: clients of object stores may fetch more than is asked for, s3fs 50 MB; False: for whoever reads here and there."""
         with self._reached():
-            return cast(IO[bytes], self.fs.open(self.full(name), "rb"))
+            options = {} if ahead else {"cache_type": "none"}
+            return cast(IO[bytes], self.fs.open(self.full(name), "rb", **options))
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

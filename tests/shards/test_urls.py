@@ -1,8 +1,12 @@
 """Data sets and runs in places that are no disk: `memory://`, and an object store (a local S3 server)."""
 
+import io
 import uuid
 from collections.abc import Callable, Iterator
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ray_cxr.config import to_yaml
@@ -13,6 +17,7 @@ from ray_cxr.shards.dataset import open_dataset
 from ray_cxr.shards.lock import locked
 from ray_cxr.shards.prepare import prepare
 from ray_cxr.storage import Folder
+from ray_cxr.stream.read import ShardRead, read_films
 from ray_cxr.train.fit import fit
 from tests.conftest import Silent
 
@@ -95,6 +100,37 @@ def test_second_preparation_is_refused_and_the_first_goes_on(
     assert not Folder(f"{place}/dataset").exists(BEGUN)
     prepare(job(), silent)
     assert silent.lines and not any("going on" in line or "taking over" in line for line in silent.lines)
+
+
+@pytest.mark.parametrize("place", ["s3"], indirect=True)
+def test_a_row_group_is_fetched_without_the_rest_of_its_shard(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """s3fs fetches 50 MB more than is asked for, unless it is told not to."""
+    rng, fetched = np.random.default_rng(0), list[int]()
+    films = pa.array([rng.bytes(4096) for _ in range(256)], pa.binary())
+    table = pa.table({"image_id": [f"film-{n}" for n in range(256)], "film": films})
+    as_shards = {
+        "row_group_size": 16,
+        "compression": "none",
+        "use_dictionary": False,
+        "write_statistics": False,
+    }
+    pq.write_table(table, shard := io.BytesIO(), **as_shards)
+    folder, file_type = Folder(place), pytest.importorskip("s3fs").core.S3File
+    folder.write_bytes("shards/train/part-0.parquet", shard.getvalue())
+    fetch = file_type._fetch_range
+
+    def counting(self: object, start: int, end: int) -> bytes:
+        fetched.append(end - start)
+        return bytes(fetch(self, start, end))
+
+    monkeypatch.setattr(file_type, "_fetch_range", counting)
+    read = read_films(folder, [ShardRead("shards/train/part-0.parquet", [3, 4], [16, 16])])
+    assert read["film"].to_pylist() == films[48:80].to_pylist()
+    # 64 KiB from the end, where Parquet says what lies where, and the two row groups in one request.
+    assert len(fetched) == 2
+    assert 32 * 4096 < sum(fetched) - 65_536 < 32 * 4096 + 4096
 
 
 def test_store_that_cannot_be_reached_is_told(silent: Silent, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,12 +72,12 @@ def failing(
     left: list[Exception] = []
     opened = Folder.open
 
-    def open_or_fail(self: Folder, name: str) -> IO[bytes]:
+    def open_or_fail(self: Folder, name: str, *, ahead: bool = True) -> IO[bytes]:
         if not (left and name.startswith("shards/")):
-            return opened(self, name)
+            return opened(self, name, ahead=ahead)
         if request.param == "opening":
             raise left.pop()
-        return _Failing(opened(self, name), left.pop())  # type: ignore[return-value]
+        return _Failing(opened(self, name, ahead=ahead), left.pop())  # type: ignore[return-value]
 
     monkeypatch.setattr(Folder, "open", open_or_fail)
     return lambda times, error: left.extend([error] * times)

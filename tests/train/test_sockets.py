@@ -187,8 +187,10 @@ def training(
         run.until_at("step")
         # Some of Ray's programs take longer to open their ports than the first step does.
         programs, end = {program for program, _, _ in promised(PAGE.read_text())}, time.monotonic() + 30
-        while not programs <= {one.program for one in (found := listeners(run))} and time.monotonic() < end:
+        found = listeners(run)
+        while not programs <= {one.program for one in found} and time.monotonic() < end:
             time.sleep(0.5)
+            found = listeners(run)
         yield Training(run, home, found)
         # Ray's agents would try for a minute to tell that the raylet is gone.
         run.kill(run.driver.children(recursive=True))
