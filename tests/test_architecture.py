@@ -26,6 +26,7 @@ LEAVES = [
 TOP = ["job", "submit", "cli", "__main__"]
 RAY_IS_THE_POINT = {
     "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "train.room", "train.watch",
+    "train.heartbeat",
     "tune.halving",
     "tune.ray_search", "ray_session", "submit.client",
 }  # fmt: skip

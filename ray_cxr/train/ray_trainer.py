@@ -27,6 +27,7 @@ from ray_cxr.ray_session import is_own_ray
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import ray_tables, start_readers
+from ray_cxr.train.heartbeat import heartbeat, telling_of_stalls
 from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import ProgressFile
 from ray_cxr.train.room import room
@@ -79,7 +80,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
     for attempt in range(recipe.train.max_failures + 1):
         try:
             # Looked at anew each time: a node may be gone.
-            with room(needs, recipe.train.wait_s, show):
+            with room(needs, recipe.train.wait_s, show), telling_of_stalls(run_id(Folder(recipe.out)), show):
                 return _fit_once(recipe, needs, threads)
         except (ray.train.WorkerGroupError, ray.train.ControllerError) as error:
             failures = _failures(error)
@@ -140,7 +141,9 @@ def _worker_main(config: dict[str, Any]) -> None:
     report = Watch(run_id(Folder(recipe.out)), world, report)
     device: torch.device = get_device()
     threads = config["threads"] or _threads(context.get_local_world_size())
-    train(recipe, Worker(world, device, threads, ray_tables, report))
+    worker = Worker(world, device, threads, ray_tables, report)
+    with heartbeat(run_id(Folder(recipe.out)), worker):
+        train(recipe, worker)
 
 
 def _threads(workers_here: int) -> int:
