@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ray_cxr.config import Settings
 from ray_cxr.loss.settings import LossSettings
 from ray_cxr.model.settings import ModelSettings
 from ray_cxr.stream.settings import StreamSettings
+
+_MLFLOW_SCHEMES = ("", "http", "https", "databricks", "sqlite", "file")
 
 
 class TrainSettings(Settings):
@@ -69,8 +72,31 @@ class TrainSettings(Settings):
     """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
     tensorboard: bool = False
     """Write figures of each step and epoch for TensorBoard, too, into `tensorboard/` of `out`; needs the extra `tensorboard`."""
+    mlflow: str | None = Field(default=None, min_length=1)
+    """Send settings and the figures of each epoch to this MLflow tracking server, too (`https://…`), or into a folder or data base
+    (`sqlite:///FILE`); needs the extra `mlflow`; null: nowhere."""
+    mlflow_experiment: str = Field(default="ray_cxr", min_length=1, max_length=200)
+    """MLflow's experiment that the run belongs to."""
     max_failures: int = Field(default=2, ge=0)
     """How often training is started again from the last checkpoint after a worker died."""
+
+    @field_validator("mlflow")
+    @classmethod
+    def _no_secret_and_a_known_scheme(cls, uri: str | None) -> str | None:
+        if uri is None:
+            return None
+        address = urlsplit(uri)
+        if "@" in address.netloc:
+            raise ValueError(
+                "an address with a user or password would be stored with the run; give them in the environment variables "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and here the address without them"
+            )
+        if address.scheme not in _MLFLOW_SCHEMES:
+            raise ValueError(
+                f"got an address that begins with {address.scheme}:, but allowed are http://…, https://…, databricks, sqlite:///FILE "
+                "and a folder"
+            )
+        return uri
 
 
 class Recipe(Settings):
