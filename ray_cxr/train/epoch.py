@@ -46,7 +46,9 @@ def prepare_epoch(s: Session, epoch: int) -> None:
         # The old wrapper lies in a cycle of references, and its hooks stay on the parameters until it is collected.
         gc.collect()
         with s.worker.place.waiting():
-            s.ddp = DistributedDataParallel(s.model)
+            s.ddp = ddp = DistributedDataParallel(s.model)
+        # Rank 0's batch statistics are what counts, and no step reads them. Set here, and not before, they are equal at first.
+        ddp.broadcast_buffers = False
         s.worker.place.watch_gradient_of(next(p for p in s.model.parameters() if p.requires_grad))
     if s.recipe.train.compile:
         s.ddp = torch.compile(s.ddp)  # type: ignore[assignment]

@@ -16,6 +16,8 @@ BEAT_S = 2.0
 """Between two heartbeats of a worker."""
 SILENT_S = 20.0
 """A worker that others wait for and that has not been heard for so long is stopped, or cut off."""
+ALONE_SILENT_S = 40.0
+"""One that nobody waits for yet."""
 LEAST_S, MOST_S = 20.0, 60.0
 """Ten usual steps of standing still are a stall, but no fewer and no more seconds than these."""
 LONG_S = 300.0
@@ -24,6 +26,8 @@ _IN_STEPS, _AT_LEAST_STEPS = 10, 2
 _WAITED_S = 5.0
 """A worker that waits for less may do so in any step."""
 _NUMBERS_SHOWN = 8
+_IN_A_STEP: Sequence[Doing] = ("films", "compute", "others", "telling")
+_NOWHERE = (0, 0, 0)
 _WHAT: Mapping[Doing, str] = {
     "start": "opening the data set and the model",
     "films": "waiting for films, and none has come since",
@@ -52,6 +56,15 @@ class Beat:
     """For how long it has been there, when it said so."""
     marks: int
     usual_step_s: float | None
+
+    @property
+    def progress(self) -> tuple[int, int, int]:
+        """Larger for who is further, where both are at steps."""
+        return (
+            (self.epoch, self.step, _IN_A_STEP.index(self.doing))
+            if self.doing in _IN_A_STEP and self.step
+            else _NOWHERE
+        )
 
 
 @dataclass(frozen=True)
@@ -91,24 +104,27 @@ def stalls(heard: Iterable[Heard]) -> dict[int, Stall]:
     """
     there = [h for h in heard if h.beat.doing != "done"]
     speak = [h for h in there if h.silent_s < SILENT_S]
-    waiting = [h for h in speak if h.beat.doing == "others"]
-    waited_for = any(h.stands_s >= _WAITED_S for h in waiting)
+    standing = [h.beat for h in speak if h.stands_s >= _WAITED_S]
+    # Who is further will wait if it does not yet, in a norm or inside DDP.
+    furthest = max((beat.progress for beat in standing), default=_NOWHERE)
+    done = {beat.rank for beat in standing if beat.doing == "others"}
     usual = [h.beat.usual_step_s for h in there if h.beat.usual_step_s is not None]
     usual_s = max(usual, default=None)
     found = {}
     for h in there:
-        doing = h.beat.doing
+        doing, waited_for = h.beat.doing, bool(done - {h.beat.rank}) or furthest > h.beat.progress
         if h not in speak:
             # Workers that are all silent are being started again, or the cluster cannot be asked.
-            if (speak or len(there) == 1) and h.silent_s >= (SILENT_S if waited_for else MOST_S):
+            if (speak or len(there) == 1) and h.silent_s >= (SILENT_S if waited_for else ALONE_SILENT_S):
                 found[h.beat.rank] = Stall(doing, silent=True, waited_for=waited_for)
         elif doing != "others" and waited_for:
             if h.stands_s >= longest_s(doing, usual_s):
                 found[h.beat.rank] = Stall(doing, silent=False, waited_for=True)
         elif doing == "films" and h.stands_s >= max(MOST_S, longest_s(doing, usual_s)):
             found[h.beat.rank] = Stall(doing, silent=False, waited_for=False)
-    if len(waiting) == len(there) > 1 and min(h.stands_s for h in waiting) >= max(
-        MOST_S, longest_s("compute", usual_s)
+    patience_s = max(MOST_S, longest_s("compute", usual_s))
+    if len(there) > 1 and all(
+        h in speak and h.beat.doing == "others" and h.stands_s >= patience_s for h in there
     ):
         return {h.beat.rank: Stall("others", silent=False, waited_for=False) for h in there}
     return found

@@ -32,7 +32,7 @@ def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any]
     started = time.perf_counter()
     s.worker.place.at("validation", plan.epoch, 0)
     if s.worker.world.size > 1:
-        # Batch statistics are each rank's own until the next forward pass; validation uses rank 0's everywhere.
+        # Batch statistics are each rank's own; validation uses rank 0's everywhere.
         with s.worker.place.waiting():
             for buffer in s.judged.buffers():
                 dist.broadcast(buffer, 0)

@@ -11,18 +11,43 @@ import pytest
 
 from ray_cxr.job import Job
 
-NAMED = re.compile(
-    r"worker (\d) of 2 \(rank (\d), node [\d.]+, process (\d+)\) has not answered for \d+ s: its process is stopped, or cut off from "
-    r"the cluster; the others wait for it at step \d+ of epoch \d"
+WHO = r"warning: worker (\d) of 2 \(rank (\d), node [\d.]+, process (\d+)\)"
+STOPPED = re.compile(
+    WHO
+    + r" has not answered for \d+ s: its process is stopped, or cut off from the cluster; the others wait for it at step \d+ of "
+    r"epoch \d\n"
 )
+NO_FILMS = re.compile(
+    WHO
+    + r" has been at step 10 of epoch 2 for \d+ s while the others wait for it in the all-reduce: it is waiting for films, and "
+    r"none has come since\n"
+)
+Drives = Callable[..., Any]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.fixture
+def job(nih_job: Callable[..., Job], nih_dataset: str) -> Job:
+    return nih_job(f"dataset={nih_dataset}", "train.workers=2", "train.epochs=2", "stream.batch_size=32")
+
+
+def _assert_told_and_ended(run: Any, named: re.Match[str] | None) -> int:
+    """That one worker was named once, in the log too, and that the training is whole; gives the worker's process."""
+    assert named, run.said
+    rank, process = int(named[2]), int(named[3])
+    assert int(named[1]) == rank + 1
+    assert len(re.findall(r"worker \d", run.said)) == 2 and f"process {process}) goes on, after" in run.said
+    lines = [json.loads(line) for line in (Path(run.job.out) / "log.jsonl").read_text().splitlines()]
+    told = [(line["level"], line["text"]) for line in lines if f"process {process}" in line.get("text", "")]
+    assert [level for level, _ in told] == ["warning", "info"] and told[0][1] == named[0].strip()
+    assert lines[-1]["event"] == "ended" and len(run.trained()) == 2 * 18
+    return process
+
+
 def test_a_stopped_worker_is_named_within_a_minute_and_training_ends_as_planned(
-    nih_job: Callable[..., Job], nih_dataset: str, drive: Callable[..., Any]
+    job: Job, drive: Drives
 ) -> None:
-    job = nih_job(f"dataset={nih_dataset}", "train.workers=2", "train.epochs=2", "stream.batch_size=32")
     run = drive(job)
     run.until(lambda: run.steps() >= 20)
     worker, stopped = run.workers()[0], time.monotonic()
@@ -31,15 +56,17 @@ def test_a_stopped_worker_is_named_within_a_minute_and_training_ends_as_planned(
     took = time.monotonic() - stopped
     worker.resume()
     run.end()
-    found = NAMED.search(run.said)
-    assert found, run.said
-    assert int(found[3]) == worker.pid and int(found[1]) == int(found[2]) + 1
+    assert _assert_told_and_ended(run, STOPPED.search(run.said)) == worker.pid
     assert 15 < took < 60
-    assert f"process {worker.pid}) goes on, after" in run.said
-    assert len(re.findall(r"worker \d", run.said)) == 2, run.said  # and nothing of the other
 
-    lines = [json.loads(line) for line in (Path(job.out) / "log.jsonl").read_text().splitlines()]
-    told = [(line["level"], line["text"]) for line in lines if "process" in line.get("text", "")]
-    assert [level for level, _ in told] == ["warning", "info"] and NAMED.search(told[0][1])
-    assert lines[-1]["event"] == "ended"
-    assert len(run.trained()) == 2 * 18
+
+def test_a_worker_that_gets_no_films_is_named_within_a_minute_and_goes_on(job: Job, drive: Drives) -> None:
+    run = drive(job, "films", 40)
+    run.until_at("films")
+    hangs = time.monotonic()
+    run.until_it_said("waiting for films, and none has come")
+    took = time.monotonic() - hangs
+    run.end()
+    named = NO_FILMS.search(run.said)
+    _assert_told_and_ended(run, named)
+    assert named and named[2] == "1" and 15 < took < 40
