@@ -17,7 +17,7 @@ _SIGNED = re.compile(
 REFUSED_URL = (
     "the URL holds a password, key or signature, which would be kept in runs, reports and logs; leave it out, and give it to the "
     "program that opens the URL by its own variables or files (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, ~/.netrc, "
-    "PGPASSWORD, …)"
+    "PGPASSWORD, MLFLOW_TRACKING_PASSWORD, …)"
 )
 """What to say of such a URL, instead of the URL; follows the name of the setting."""
 

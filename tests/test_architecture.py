@@ -27,8 +27,8 @@ LEAVES = [
 ]
 TOP = ["job", "submit", "cli", "__main__"]
 RAY_IS_THE_POINT = {
-    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.ray_trainer", "train.rendezvous", "train.room",
-    "train.watch",
+    "crossval.run_on_ray", "evaluate.parallel", "films.crew", "stream.ray_loader", "train.heartbeat", "train.ray_trainer",
+    "train.rendezvous", "train.room", "train.watch",
     "tune.halving",
     "tune.ray_search", "ray_session", "submit.client",
 }  # fmt: skip

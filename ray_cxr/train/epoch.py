@@ -45,27 +45,34 @@ def prepare_epoch(s: Session, epoch: int) -> None:
     if s.worker.world.size > 1:
         # The old wrapper lies in a cycle of references, and its hooks stay on the parameters until it is collected.
         gc.collect()
-        s.ddp = DistributedDataParallel(s.model)
+        with s.worker.place.waiting():
+            s.ddp = ddp = DistributedDataParallel(s.model)
+        # Rank 0's batch statistics are what counts, and no step reads them. Set here, and not before, they are equal at first.
+        ddp.broadcast_buffers = False
+        s.worker.place.watch_gradient_of(next(p for p in s.model.parameters() if p.requires_grad))
     if s.recipe.train.compile:
         s.ddp = torch.compile(s.ddp)  # type: ignore[assignment]
 
 
 def train_epoch(s: Session, plan: EpochPlan) -> EpochSoFar:
     """What is left of the plan, all of it unless the epoch was interrupted; gives the sums over the whole epoch."""
-    so_far, s.state.plan_hash = s.state.so_far, plan.hash
+    so_far, s.state.plan_hash, place = s.state.so_far, plan.hash, s.worker.place
     started, before_s, first = time.perf_counter(), so_far.train_s, so_far.steps
     train_mode(s.ddp)
     schedule = build_schedule(s.optimizer, s.recipe.train, plan.steps)
     batches = s.train_stream.train(plan, first, s.recipe.train.epochs)
     for step in range(first, plan.steps):
         mark = time.perf_counter()
+        place.at("films", plan.epoch, step + 1)
         batch = next(batches)
         so_far.wait_s += time.perf_counter() - mark
+        place.at("compute")
         # Drop-out draws by epoch and step, so that a resumed run draws what an undisturbed one would.
         torch.manual_seed(hash((s.recipe.seed, plan.epoch, step, s.worker.world.rank)) % 2**63)
         schedule.step_update(s.state.step)
         with _memory_sentence(s, plan, step):
             loss = train_step(s, plan, step, batch)
+        place.at("telling")
         s.state.step += 1
         so_far.add(loss)
         trained_s = time.perf_counter() - started
@@ -171,6 +178,7 @@ def backward(s: Session, batch: Batch, parts: Sequence[Rows], labelled: Tensor) 
         parts = [p for p in parts if len(p)] or parts[:1]
     for number, part in enumerate(parts):
         last = number == len(parts) - 1
+        s.worker.place.at("compute")
         with nullcontext() if last or s.worker.world.size == 1 else s.ddp.no_sync():  # type: ignore[operator]
             total += _backward_part(s, batch.of(part), labelled) if len(part) else _backward_without_films(s)
     return total

@@ -46,6 +46,10 @@ def open_for(recipe: Recipe) -> Dataset:
         from ray_cxr.train.event_files import check_tensorboard
 
         check_tensorboard()
+    if recipe.train.mlflow is not None:
+        from ray_cxr.train.mlflow_run import check_mlflow
+
+        check_mlflow()
     return open_dataset(recipe.dataset, ("train", "validation"), recipe.fold)
 
 
@@ -136,7 +140,11 @@ def with_absolute_paths(recipe: R) -> R:
     """Workers run in a directory of their own, so a relative path would mean another place there."""
     from ray_cxr.model.sources import NAMED_WEIGHTS
 
-    weights = recipe.model.weights
+    weights, train = recipe.model.weights, recipe.train
+    if train.mlflow is not None:
+        from ray_cxr.train.mlflow_run import absolute_tracking
+
+        train = train.model_copy(update={"mlflow": absolute_tracking(train.mlflow)})
     if weights not in NAMED_WEIGHTS:
         weights = Folder(weights).url
     return recipe.model_copy(
@@ -144,5 +152,6 @@ def with_absolute_paths(recipe: R) -> R:
             "out": Folder(recipe.out).url,
             "dataset": Folder(recipe.dataset).url,
             "model": recipe.model.model_copy(update={"weights": weights}),
+            "train": train,
         }
     )

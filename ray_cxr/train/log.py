@@ -1,7 +1,7 @@
 """`log.jsonl`: what happened in a run, one JSON object a line, for programs that collect logs.
 
-Written by the process that drives the training, from the events that it shows. No patient, no film, no host: a film is
-named by its row in the index, as everywhere.
+Written by the process that drives the training, from the events that it shows. No patient, no film: a film is named by its row
+in the index, as everywhere. No host, but the node of a worker that stands still, since somebody has to look there.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from ray_cxr.heap import keep_freed_memory
 from ray_cxr.train.dry_run import dry_run, tell_plan
 from ray_cxr.train.epoch import prepare_epoch, train_epoch
 from ray_cxr.train.event_files import reporting_to_tensorboard
+from ray_cxr.train.mlflow_run import reporting_to_mlflow
 from ray_cxr.train.progress import MovedError, told
 from ray_cxr.train.run import write_history
 from ray_cxr.train.session import open_session
@@ -24,7 +25,11 @@ def train(recipe: Recipe, worker: Worker) -> None:
     """Trains to the last epoch, going on from the newest whole checkpoint in `recipe.out`."""
     if worker.device.type == "cpu":
         keep_freed_memory()
-    with reporting_to_tensorboard(recipe, worker) as reporting, closing(open_session(recipe, reporting)) as s:
+    with (
+        reporting_to_tensorboard(recipe, worker) as with_files,
+        reporting_to_mlflow(recipe, with_files) as reporting,
+        closing(open_session(recipe, reporting)) as s,
+    ):
         if s.worker.is_first and s.state.history:
             # A kill between the last checkpoint and its line would leave the file a line short for ever.
             write_history(s.run, s.state.history)

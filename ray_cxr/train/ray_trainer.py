@@ -28,6 +28,7 @@ from ray_cxr.ray_session import is_own_ray
 from ray_cxr.storage import Folder
 from ray_cxr.stream.plan import World
 from ray_cxr.stream.ray_loader import ray_tables, start_readers
+from ray_cxr.train.heartbeat import heartbeat, telling_of_stalls
 from ray_cxr.train.log import run_id
 from ray_cxr.train.progress import MovedError, ProgressFile
 from ray_cxr.train.rendezvous import rendezvous
@@ -85,6 +86,7 @@ def fit_with_ray(recipe: Recipe, show: Callable[[dict[str, Any]], None], threads
             with (
                 room(needs, train.wait_s, show) as workers,
                 moving(run, needs, workers, train.wait_s, train.grow_after_s),
+                telling_of_stalls(run_id(run), show),
             ):
                 return _fit_once(recipe, needs, workers, threads)
         except (ray.train.WorkerGroupError, ray.train.ControllerError) as error:
@@ -173,7 +175,9 @@ def _worker_main(config: dict[str, Any]) -> None:
     report = Watch(run_id(Folder(recipe.out)), world, report)
     device: torch.device = get_device()
     threads = config["threads"] or _threads(context.get_local_world_size())
-    train(recipe, Worker(world, device, threads, ray_tables, report))
+    worker = Worker(world, device, threads, ray_tables, report)
+    with heartbeat(run_id(Folder(recipe.out)), worker):
+        train(recipe, worker)
 
 
 def _threads(workers_here: int) -> int:

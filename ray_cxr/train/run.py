@@ -40,6 +40,8 @@ MAY_DIFFER = {
     "train.max_failures",
     "train.checkpoint_every_steps",
     "train.tensorboard",
+    "train.mlflow",
+    "train.mlflow_experiment",
 }
 """Settings that change where and how fast, never what: a run may go on with others."""
 _PACKAGES = (

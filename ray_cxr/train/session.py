@@ -69,6 +69,7 @@ class Session:
     def save(self) -> None:
         """Rank 0 begins to write a checkpoint of this moment."""
         if self.worker.is_first:
+            self.worker.place.at("saving")
             average = None if self.average is None else self.judged.network
             self.state.scaler = self.scaler.state_dict()
             self.saver.save(lambda: take_snapshot(self.model.network, self.optimizer, self.state, average))

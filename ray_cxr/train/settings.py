@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ray_cxr.config import Settings
 from ray_cxr.errors import InputError
@@ -12,6 +13,7 @@ from ray_cxr.loss.settings import LossSettings
 from ray_cxr.model.settings import ModelSettings
 from ray_cxr.stream.settings import StreamSettings
 
+_MLFLOW_SCHEMES = ("", "http", "https", "databricks", "sqlite", "file")
 _MOST_WORKERS = 4096
 
 
@@ -94,8 +96,26 @@ class TrainSettings(Settings):
     """Save inside an epoch, too, after every so many of its steps, beside the training; null: at the end of each epoch only."""
     tensorboard: bool = False
     """Write figures of each step and epoch for TensorBoard, too, into `tensorboard/` of `out`; needs the extra `tensorboard`."""
+    mlflow: str | None = Field(default=None, min_length=1)
+    """Send settings and the figures of each epoch to this MLflow tracking server, too (`https://…`), or into a folder or data base
+    (`sqlite:///FILE`); needs the extra `mlflow`; null: nowhere."""
+    mlflow_experiment: str = Field(default="ray_cxr", min_length=1, max_length=200)
+    """MLflow's experiment that the run belongs to."""
     max_failures: int = Field(default=2, ge=0)
     """How often training is started again from the last checkpoint after a worker died."""
+
+    @field_validator("mlflow")
+    @classmethod
+    def _known_scheme(cls, uri: str | None) -> str | None:
+        if uri is None:
+            return None
+        address = urlsplit(uri)
+        if address.scheme not in _MLFLOW_SCHEMES:
+            raise ValueError(
+                f"got an address that begins with {address.scheme}:, but allowed are http://…, https://…, databricks, sqlite:///FILE "
+                "and a folder"
+            )
+        return uri
 
     @property
     def in_process(self) -> bool:

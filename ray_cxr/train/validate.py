@@ -30,15 +30,18 @@ from ray_cxr.train.session import Session
 def validate(s: Session, plan: EpochPlan, trained: EpochSoFar) -> dict[str, Any] | None:
     """Scores the validation split; on rank 0 keeps the model and gives the line for the history."""
     started = time.perf_counter()
+    s.worker.place.at("validation", plan.epoch, 0)
     if s.worker.world.size > 1:
-        # Batch statistics are each rank's own until the next forward pass; validation uses rank 0's everywhere.
-        for buffer in s.judged.buffers():
-            dist.broadcast(buffer, 0)
+        # Batch statistics are each rank's own; validation uses rank 0's everywhere.
+        with s.worker.place.waiting():
+            for buffer in s.judged.buffers():
+                dist.broadcast(buffer, 0)
     retries = s.worker.total(s.train_stream.health.retries + s.validation_stream.health.retries)
     gathered = score_split(s.judged, s.validation_stream, s.worker, _tell(s, plan.epoch))
     if gathered is None:
         return None
     rows, logits = gathered
+    s.worker.place.at("saving")
     labels = s.labels[rows]
     figures = metrics_by_finding(labels, probabilities(logits, None, s.findings), s.findings)
     better = figures["mean_auroc"] > s.state.best_auroc
@@ -59,6 +62,7 @@ def _tell(s: Session, epoch: int) -> Callable[[int], None]:
 
     def advance(scored: int) -> None:
         nonlocal done
+        s.worker.place.at("validation")
         done = min(done + scored * s.worker.world.size, films)
         s.worker.report(
             {

@@ -15,6 +15,7 @@ from ray_cxr.axes import Rows
 from ray_cxr.stream.local import local_tables
 from ray_cxr.stream.plan import ALONE, World
 from ray_cxr.stream.stream import TableReader
+from ray_cxr.train.place import Place
 
 
 def _silent(event: dict[str, Any]) -> None:
@@ -30,6 +31,8 @@ class Worker:
     threads: int = 1
     reader: TableReader = local_tables
     report: Callable[[dict[str, Any]], None] = _silent
+    place: Place = field(default_factory=Place)
+    """Where it is, for who looks after workers that stand still."""
 
     @property
     def is_first(self) -> bool:
@@ -39,21 +42,24 @@ class Worker:
         """What rank 0 has decided, on all workers; waits for all of them."""
         decision = [decided]
         if self.world.size > 1:
-            dist.broadcast_object_list(decision, 0)
+            with self.place.waiting():
+                dist.broadcast_object_list(decision, 0)
         return decision[0]
 
     def total(self, number: int) -> int:
         """The sum over all workers; waits for all of them."""
         summed = torch.tensor(number, device=self.device)
         if self.world.size > 1:
-            dist.all_reduce(summed)
+            with self.place.waiting():
+                dist.all_reduce(summed)
         return int(summed)
 
     def gather(self, rows: Rows, logits: NDArray[np.float32]) -> tuple[Rows, NDArray[np.float32]] | None:
         """Rows [N] and logits [N, F] of all workers, sorted by row, on rank 0; None elsewhere."""
         parts: list[Any] | None = [None] * self.world.size if self.is_first else None
         if self.world.size > 1:
-            dist.gather_object((rows, logits), parts)
+            with self.place.waiting():
+                dist.gather_object((rows, logits), parts)
         elif parts is not None:
             parts[0] = (rows, logits)
         if parts is None:

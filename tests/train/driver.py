@@ -2,7 +2,8 @@
 
 driver.py JOB LOG [MOMENT SECONDS]: in this process or with Ray workers, as the job says. Each rank writes a line of epoch, step and
 index rows to `LOG-<rank>` after a step, and rank 0 makes the file `LOG-at-<moment>` when it comes to one: `step` (the first),
-`validation`, `checkpoint` (half of one is written). At MOMENT it waits there for a signal, so many SECONDS at most.
+`validation`, `checkpoint` (half of one is written). At MOMENT it waits there for a signal, so many SECONDS at most. At the moment
+`films` it is rank 1 that gets no films for so long, in the middle of the last epoch.
 """
 
 import json
@@ -17,6 +18,7 @@ JOB, LOG, MOMENT, SECONDS = [*sys.argv[1:], "", "0"][:4]
 def record() -> None:
     """From now on this process tells. Imports wait, since Ray takes the function itself to its workers."""
     from ray_cxr.storage import Folder
+    from ray_cxr.stream.stream import Stream
     from ray_cxr.train import epoch, validate
 
     def at(moment: str) -> None:
@@ -49,6 +51,16 @@ def record() -> None:
             at("checkpoint")
         write_bytes(folder, name, data, **how)
 
+    train = Stream.train
+
+    def told_films(stream, plan, *rest):  # type: ignore[no-untyped-def]
+        for step, batch in enumerate(train(stream, plan, *rest)):
+            if (stream.world.rank, plan.epoch, step) == (1, rest[-1], plan.steps // 2):
+                at("films")
+            yield batch
+
+    if MOMENT == "films":
+        Stream.train = told_films  # type: ignore[method-assign]
     epoch.train_step, validate.score_split, Folder.write_bytes = told_step, told_scoring, told_writing  # type: ignore[assignment,method-assign]
 
 

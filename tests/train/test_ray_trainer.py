@@ -29,6 +29,7 @@ def failures(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
     monkeypatch.setattr(module, "wants_gpu", lambda train, workers: False)
     monkeypatch.setattr(module, "room", lambda needs, wait_s, show: nullcontext(2))
     monkeypatch.setattr(module, "moving", lambda *told: nullcontext())
+    monkeypatch.setattr(module, "telling_of_stalls", lambda *told: nullcontext())
     monkeypatch.setattr(module, "_fit_once", attempt)
     return made
 
