@@ -5,9 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= demo
+WHEELHOUSE ?= wheelhouse
+EXTRAS ?= weights,s3,tensorboard,mlflow
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint format docs install clean
+.PHONY: demo test test-slow lint format docs install wheelhouse clean
 
 demo: $(READY)  ## run the demonstration: no data, no network, no GPU
 	$(BIN)/ray-cxr demo --out $(OUT)
@@ -32,6 +34,9 @@ docs: $(READY)  ## write the pages that are made from the code
 	$(BIN)/python docs/backbones.py
 
 install: $(READY)  ## make the environment
+
+wheelhouse:  ## fetch every wheel into a folder, to install from where there is no network
+	PYTHON='$(PYTHON)' EXTRAS='$(EXTRAS)' cluster/wheelhouse.sh '$(WHEELHOUSE)'
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -56,7 +56,7 @@ trap finish EXIT
 wait_for() { # wait_for NODE: until Ray runs there
   local tries
   for ((tries = 0; tries < ${RAY_CXR_START_S:-300}; tries++)); do
-    ! grep -q "Ray runtime started" "$shared/$1.log" || return 0
+    ! grep -qs "Ray runtime started" "$shared/$1.log" || return 0
     sleep 1
   done
   echo "slurm.sh: Ray has not started on $1; its log ends:" >&2

@@ -2,12 +2,14 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray_cxr.cli.main import run
+from ray_cxr.job import load_job
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [
@@ -65,3 +67,27 @@ def test_the_makefile_has_the_words_of_the_documents() -> None:
     for name in DOCUMENTS:
         for word in re.findall(r"(?:`|    )make ([a-z-]+)", (ROOT / name).read_text()):
             assert word in targets, f"{name} says make {word}"
+
+
+def lines_to_type(name: str) -> list[list[str]]:
+    """The words of every line that a page tells to type, also at a prompt; lines that go on are joined."""
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    return [
+        shlex.split(line, comments=True)
+        for line in re.findall(r"^(?:    (?=\w)|\$ )(.+)$", text, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("name", ["docs/laptop.md", "docs/slurm-and-vms.md", "docs/kubernetes.md"])
+def test_the_ways_in_name_jobs_settings_and_files_that_exist(name: str) -> None:
+    jobs = 0
+    for words in lines_to_type(name):
+        for word in words:
+            if re.match(r"(cluster|jobs)/[\w*]", word):
+                assert list(ROOT.glob(word)), f"{name}: {word}"
+        at = next((i for i, word in enumerate(words) if word.startswith("jobs/")), None)
+        if at is not None:
+            assert words[at - 1] in ("prepare", "train")
+            load_job(str(ROOT / words[at]), [w for w in words[at + 1 :] if re.match(r"[\w.]+=", w)])
+            jobs += 1
+    assert jobs >= 2
