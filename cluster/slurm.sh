@@ -29,7 +29,9 @@ mkdir -p "$shared" && chmod 700 "$shared"
 (umask 077 && od -An -tx1 -N32 /dev/urandom | tr -d ' \n' >"$shared/token")
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$shared/token RAY_USAGE_STATS_ENABLED=0
 export RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=60
-export RAY_TMPDIR=/tmp/rcxr-$SLURM_JOB_ID # short: paths of sockets may have 107 characters
+# Ray opens its folder to all users of a node, so it lies in one that is closed; short: paths of sockets may have 107 characters.
+closed=/tmp/rcxr-$SLURM_JOB_ID
+export RAY_TMPDIR=$closed/ray
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
@@ -39,7 +41,9 @@ head_address=$(on "$head" hostname --ip-address | awk '{ for (i = 1; i <= NF; i+
 gpus=${SLURM_GPUS_ON_NODE:-0}
 started=()
 start() { # start NODE OPTION …: Ray on a node, in the background, ended with its srun
-  on "$1" ray start --block --temp-dir="$RAY_TMPDIR" --disable-usage-stats --num-cpus="${SLURM_CPUS_PER_TASK:-1}" \
+  # shellcheck disable=SC2016  # the node's shell expands it
+  on "$1" bash -c 'mkdir -p "$0" && chmod 700 "$0" && exec "$@"' "$closed" \
+    ray start --block --temp-dir="$RAY_TMPDIR" --disable-usage-stats --num-cpus="${SLURM_CPUS_PER_TASK:-1}" \
     --num-gpus="$gpus" "${@:2}" >>"$shared/$1.log" 2>&1 &
   started+=($!)
 }
