@@ -65,6 +65,7 @@ def _by_threads(function: Callable[[Task], Result], tasks: Sequence[Task]) -> It
 
 def _by_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
     import ray
+    from ray.data.exceptions import ExecutionTimeoutError
 
     def run(item: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -75,8 +76,15 @@ def _by_ray(function: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterat
         return {"result": pickle.dumps(result)}
 
     items = [{"task": pickle.dumps(task)} for task in tasks]
-    for row in ray.data.from_items(items, override_num_blocks=len(items)).map(run).iter_rows():
-        result = pickle.loads(row["result"])  # noqa: S301
-        if isinstance(result, RayCxrError):
-            raise result
-        yield result
+    try:
+        for row in ray.data.from_items(items, override_num_blocks=len(items)).map(run).iter_rows():
+            result = pickle.loads(row["result"])  # noqa: S301
+            if isinstance(result, RayCxrError):
+                raise result
+            yield result
+    except ExecutionTimeoutError:
+        waited_s = ray.data.DataContext.get_current().execution_no_progress_timeout_s
+        raise RayCxrError(
+            f"nothing went on in the cluster for {waited_s:.0f} s: it has {ray.cluster_resources().get('CPU', 0):g} CPUs, perhaps all taken; "
+            "look at its autoscaler (ray status), and give the same command again, which goes on from what is done."
+        ) from None

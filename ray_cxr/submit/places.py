@@ -18,9 +18,9 @@ from ray_cxr.storage import Folder
 COMMANDS: dict[str, tuple[str, ...]] = {
     "prepare": ("dataset", "source", "split"),
     "explore": ("dataset", "source", "split"),
-    "train": ("dataset", "out", "model"),
-    "crossval": ("dataset", "out", "model"),
-    "tune": ("dataset", "out", "model"),
+    "train": ("dataset", "out", "model", "train"),
+    "crossval": ("dataset", "out", "model", "train"),
+    "tune": ("dataset", "out", "model", "train"),
 }
 """Commands that a cluster runs, and the parts of a job whose files they read or write."""
 _NAMED_WEIGHTS = ("none", "efficientnet-lite0", "imagenet")
@@ -62,6 +62,9 @@ def change_places(raw: dict[str, Any], change: Change) -> None:
         raw[name] = change(name, raw[name])
     if raw["model"]["weights"] not in _NAMED_WEIGHTS:
         raw["model"]["weights"] = change("model.weights", raw["model"]["weights"])
+    tracking = raw["train"]["mlflow"]
+    if tracking is not None and "://" not in tracking and tracking != "databricks":
+        raw["train"]["mlflow"] = change("train.mlflow", tracking)
     lists = raw["split"]["lists"]
     for name, paths in lists.items():
         lists[name] = [change(f"split.lists.{name}", path) for path in paths]

@@ -20,6 +20,7 @@ from ray_cxr.loss.multitask import build_loss
 from ray_cxr.loss.settings import LossSettings
 from ray_cxr.stream.collate import Batch
 from ray_cxr.train.epoch import backward
+from ray_cxr.train.place import Place
 
 FILMS, FINDINGS, RANKS = 22, ["Mass", "Edema", "Hernia"], 4
 
@@ -44,7 +45,7 @@ def gradient(
     )[rank]  # fmt: skip
     pixels = np.random.default_rng(1).integers(0, 256, (FILMS, 4, 4), dtype=np.uint8)
     session = SimpleNamespace(
-        worker=SimpleNamespace(device=torch.device("cpu"), world=SimpleNamespace(size=world)),
+        worker=SimpleNamespace(device=torch.device("cpu"), world=SimpleNamespace(size=world), place=Place()),
         recipe=SimpleNamespace(
             train=SimpleNamespace(accumulate=accumulate, precision="fp32"), stream=SimpleNamespace(image_px=4)
         ),

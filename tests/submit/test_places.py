@@ -74,11 +74,12 @@ def test_every_setting_that_is_a_text_is_a_place_or_known_not_to_be() -> None:
     texts = set(_texts(Job)).union(*({f"source.{name}" for name in _texts(kind)} for kind in sources))
     no_places = {n for n in texts if n.startswith("source.columns.")} | {
         "findings", "model.backbone", "source.negative", "source.patient_regex", "source.views", "split.target", "split.words",
-        "stream.target", "tune.space", "tune.storage",
+        "stream.target", "train.mlflow_experiment", "tune.space", "tune.storage",
     }  # fmt: skip
     assert texts - no_places == {
         "dataset", "out", "model.weights", "source.images", "source.labels", "source.patients", "source.pseudonym_key_file",
         "split.lists.test", "split.lists.train", "split.lists.train_validation", "split.lists.validation",
+        "train.mlflow",
     }, "is it a place? then change_places must know it"  # fmt: skip
 
 

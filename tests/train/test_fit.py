@@ -93,10 +93,10 @@ def test_storage_that_fails_for_a_while_is_waited_for_and_counted(
     """Three of the first readings of shards time out; the run is as if none had."""
     opened, left = Folder.open, [TimeoutError("no answer")] * 3
 
-    def open_or_fail(self: Folder, name: str) -> Any:
+    def open_or_fail(self: Folder, name: str, **how: Any) -> Any:
         if left and name.startswith("shards/train/"):
             raise left.pop()
-        return opened(self, name)
+        return opened(self, name, **how)
 
     monkeypatch.setattr(Folder, "open", open_or_fail)
     monkeypatch.setattr("ray_cxr.stream.read.RETRY_AFTER_S", (0.0, 0.0, 0.0))
