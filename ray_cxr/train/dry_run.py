@@ -54,11 +54,12 @@ def tell_plan(s: Session, plan: EpochPlan) -> None:
         else f"{s.worker.threads} thread{'s' * (s.worker.threads > 1)}"
     )
     workers = "this process" if reads_here else f"{size} worker{'s' * (size > 1)}"
+    left = s.recipe.train.epochs - s.state.epoch
     each, of_them = (" each", " a worker") if size > 1 else ("", "")
     reading = "" if reads_here else f", {READING_CPUS:g} CPUs kept for reading films"
     text = (
         f"plan: {workers} with {on}{each}{reading}; {films} films a step{of_them}, {plan.steps} steps an epoch, "
-        f"{s.recipe.train.epochs - s.state.epoch} epochs to train"
+        f"{left} epoch{'s' * (left != 1)} to train"
     )
     s.worker.report({"kind": "note", "text": text})
     if (
