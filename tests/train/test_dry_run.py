@@ -3,6 +3,8 @@
 import re
 import weakref
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,8 +13,11 @@ import torch
 from ray_cxr.config import to_yaml
 from ray_cxr.errors import InputError
 from ray_cxr.job import Job
+from ray_cxr.model.freeze import train_mode
+from ray_cxr.stream.local import local_tables
+from ray_cxr.stream.plan import World
 from ray_cxr.train import dry_run as module
-from ray_cxr.train.dry_run import dry_run
+from ray_cxr.train.dry_run import dry_run, tell_plan
 from ray_cxr.train.epoch import prepare_epoch
 from ray_cxr.train.fit import fit
 from ray_cxr.train.session import open_session
@@ -137,3 +142,29 @@ def test_what_did_not_fit_takes_no_room_from_what_is_tried_next(
     ):
         fit(job, to_yaml(job), lambda event: None)
     assert len(tried) == 4
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "settings", "plan", "warned"),
+    [
+        ("test_convnext", 1, (), "this process with 2 threads; 32 films a step, 18 steps an epoch, 2 epochs to train", False),
+        ("test_resnet", 3, ("train.workers=[1, 3]",), "3 workers with 2 threads each, 0.5 CPUs kept for reading films; 12 films a step a worker, ", True),
+        ("test_resnet", 3, ("train.workers=3",), "3 workers with 2 threads each, ", False),
+        ("test_convnext", 3, ("train.workers=auto", "train.epochs=1"), "3 workers with 2 threads each, ", False),
+    ],
+)  # fmt: skip
+def test_the_plan_is_told(
+    nih_job: Callable[..., Job], nih_dataset: str, backbone: str, size: int, settings: tuple[str, ...], plan: str, *, warned: bool
+) -> None:  # fmt: skip
+    job = nih_job(f"dataset={nih_dataset}", f"model.backbone={backbone}", *settings)
+    events: list[dict[str, Any]] = []
+    reader = local_tables if size == 1 else partial(local_tables)
+    with closing(
+        open_session(job, Worker(World(0, size), threads=2, reader=reader, report=events.append))
+    ) as session:
+        train_mode(session.model)
+        tell_plan(session, session.train_stream.plan(1))
+    first, *others = [e["text"] for e in events]
+    assert first.startswith(f"plan: {plan}")
+    assert first.endswith("1 epoch to train" if "train.epochs=1" in settings else "2 epochs to train")
+    assert [note.startswith("BatchNorm sees its own worker's films") for note in others] == [True] * warned
