@@ -23,10 +23,11 @@ from scale_needs import Inputs, all_reduce_s, epoch, films_that_hide, needs, rea
 GPUS = (1, 8, 64, 512)
 LINKS_GBIT = (25, 50, 100, 200)
 BACKBONES = ("tf_efficientnet_lite0", "densenet121", "resnet50", "convnext_tiny")
-CORE = "augmented on the CPU=1600", "`augment_on: device`=3000", "`cache: node`, augmented on the CPU=5000"
-"""Images/s of a core: `stream`, docs/scale.md."""
-FILM_BYTES, REQUESTS = 27_600.0, 4
-"""docs/stream.md, codecs: 100 films of NIH at 256 px; `stream`: what a row group is read by."""
+CORE = "augmented on the CPU=4800", "`augment_on: device`=8200", "`cache: node`, augmented on the CPU=10100"
+"""Images/s of a core: `stream`, medians of three runs (docs/scale.md)."""
+FILM_BYTES, REQUESTS = 29_700.0, 3
+"""Of a film as it is read: 27,600 of 100 NIH films (docs/stream.md, codecs), and its part of what Parquet reads beside them; of a row
+group, for its shard's size, what lies where in it, and itself. `stream`."""
 
 
 def main() -> None:
@@ -56,6 +57,7 @@ def parsed(words: list[str]) -> argparse.Namespace:
     sub.add_argument("--work", type=Path, default=Path("benchmark-stream"))
     sub.add_argument("--seconds", type=float, default=10)
     sub.add_argument("--one", help=argparse.SUPPRESS)
+    sub.add_argument("--shuffle-mib", type=int, default=256, help=argparse.SUPPRESS)
     sub = commands.add_parser("planning")
     sub.set_defaults(run=print_planning)
     sub.add_argument("--films", type=int, default=10_000_000)
@@ -114,12 +116,12 @@ def print_networks(arguments: argparse.Namespace) -> None:
 
     networks = [count(name) for name in arguments.backbones]
     print(
-        "\n| backbone | all-reduced in a step, MB | batch statistics sent in a step, MB | checkpoint, MB | forward, GFLOP a film | backward |"
+        "\n| backbone | all-reduced in a step, MB | batch statistics sent in a step, MB | checkpoint, MB | forward, GFLOP a film |"
     )
-    print("|---|---:|---:|---:|---:|---:|")
+    print("|---|---:|---:|---:|---:|")
     for n in networks:
         print(
-            f"| `{n.backbone}` | {n.gradient_bytes / 1e6:.1f} | {n.buffer_bytes / 1e6:.2f} | {n.checkpoint_bytes / 1e6:.1f} | {n.forward_gflop:.1f} | {n.backward_gflop:.1f} |"
+            f"| `{n.backbone}` | {n.gradient_bytes / 1e6:.1f} | {n.buffer_bytes / 1e6:.2f} | {n.checkpoint_bytes / 1e6:.1f} | {n.forward_gflop:.1f} |"
         )
     members, rates = max(arguments.gpus), arguments.gpu_images_per_s
     print(
@@ -132,26 +134,33 @@ def print_networks(arguments: argparse.Namespace) -> None:
     for n in networks:
         for link in arguments.links:
             took = all_reduce_s(members, n.gradient_bytes, link)
-            films = " | ".join(f"{films_that_hide(took, r, n.backward_share):.1f}" for r in rates)
+            films = " | ".join(f"{films_that_hide(took, r):.1f}" for r in rates)
             print(f"| `{n.backbone}` | {link:g} | {1e3 * took:.1f} | {films} |")
 
 
 def print_stream(arguments: argparse.Namespace) -> None:
-    from scale_stream import WAYS, core_images_per_s, storage
+    from scale_stream import WAYS, WINDOWS_MIB, core_images_per_s, storage
 
     if arguments.one:
-        print(json.dumps(core_images_per_s(arguments.work, WAYS[arguments.one], arguments.seconds)))
+        way = WAYS[arguments.one]
+        print(json.dumps(core_images_per_s(arguments.work, way, arguments.seconds, arguments.shuffle_mib)))
         return
     s = storage(arguments.work)
     print(
-        f"a row group of {s['films']} films: {s['encoded_bytes']:,} bytes, read as {s['bytes']:,} bytes in {s['requests']} requests\n"
+        f"a row group of {s['films']} films: {s['encoded_bytes']:,} bytes, read as {s['bytes']:,} bytes in {s['requests']} parts\n"
     )
     print("| way | images/s of a core | images/s of this machine |\n|---|---:|---:|")
+    same = ["stream", "--work", arguments.work, "--seconds", arguments.seconds]
     for way in WAYS:
-        found = in_a_process_of_its_own(
-            ["stream", "--work", arguments.work, "--seconds", arguments.seconds, "--one", way]
-        )
+        found = in_a_process_of_its_own([*same, "--one", way])
         print(f"| {way} | {found['of_a_core']:,.0f} | {found['of_the_machine']:,.0f} |", flush=True)
+    print("\n| films in a window | images/s of a core | images/s of this machine |\n|---:|---:|---:|")
+    for mib in WINDOWS_MIB:
+        found = in_a_process_of_its_own([*same, "--one", next(iter(WAYS)), "--shuffle-mib", mib])
+        print(
+            f"| {found['window']:,.0f} | {found['of_a_core']:,.0f} | {found['of_the_machine']:,.0f} |",
+            flush=True,
+        )
 
 
 def print_planning(arguments: argparse.Namespace) -> None:
@@ -180,10 +189,12 @@ def print_planning(arguments: argparse.Namespace) -> None:
     in_a_process_of_its_own([*same, "--one", "make"])
     for one in ("opening", "rank"):
         found = in_a_process_of_its_own([*same, "--one", one])
-        print("| part | seconds | grows by at most, MiB | keeps, MiB |\n|---|---:|---:|---:|")
+        print(
+            "| part | seconds | CPU seconds | grows by at most, MiB | keeps, MiB |\n|---|---:|---:|---:|---:|"
+        )
         for t in found["parts"]:
             print(
-                f"| {t['part']} | {t['seconds']:.2f} | {t['peak_mib']:,.0f} | {t['kept_mib']:,.0f} |",
+                f"| {t['part']} | {t['seconds']:.2f} | {t['cpu_s']:.2f} | {t['peak_mib']:,.0f} | {t['kept_mib']:,.0f} |",
                 flush=True,
             )
         print(

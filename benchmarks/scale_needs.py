@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ray_cxr.stream.plan import canonical_streams
 
+BACKWARD_SHARE = 2 / 3
+"""Of the arithmetic of a step: a product in the forward pass has two in the backward pass, for the weights and for what came in."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -47,9 +50,9 @@ def all_reduce_s(members: int, size_bytes: float, gbit_per_s: float) -> float:
     return 2 * (members - 1) / members * size_bytes * 8 / (gbit_per_s * 1e9)
 
 
-def films_that_hide(all_reduce: float, gpu_images_per_s: float, backward_share: float) -> float:
+def films_that_hide(all_reduce: float, gpu_images_per_s: float) -> float:
     """Films a GPU must have in a step for the backward pass to take as long as the all-reduce that runs beside it."""
-    return all_reduce * gpu_images_per_s / backward_share
+    return all_reduce * gpu_images_per_s / BACKWARD_SHARE
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,11 @@ LARGEST_BATCH = 65_536
 
 @dataclass(frozen=True)
 class Took:
-    """seconds: wall. peak_mib, kept_mib: by how much the process grew at most, and for good."""
+    """seconds: wall. cpu_s: of all threads. peak_mib, kept_mib: by how much the process grew at most, and for good."""
 
     part: str
     seconds: float
+    cpu_s: float
     peak_mib: float
     kept_mib: float
 
@@ -66,11 +67,11 @@ class Meter:
     def __call__(self, name: str, part: Callable[[], T]) -> T:
         before = _settled_mib()
         Path("/proc/self/clear_refs").write_text("5")  # the highest memory so far is forgotten
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         value = part()
-        seconds = time.perf_counter() - begun
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         peak = _status_mib("VmHWM") - before
-        self.parts.append(Took(name, seconds, peak, _settled_mib() - before))
+        self.parts.append(Took(name, seconds, cpu, peak, _settled_mib() - before))
         return value
 
 

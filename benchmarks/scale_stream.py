@@ -44,12 +44,20 @@ WAYS = {
     "`cache: node`, augmented on the CPU": Way("cpu", "node"),
     "`cache: node`, `augment_on: device`": Way("device", "node"),
 }
+WINDOWS_MIB = 1, 16, 256
+"""`stream.shuffle_mib` of one rank alone, for the time that small windows take: it is a figure of all ranks together."""
 
 
-def core_images_per_s(work: Path, way: Way, seconds: float) -> dict[str, float]:
-    """images/s of a core (films by CPU seconds of all processes), and of this machine by the clock."""
+def core_images_per_s(work: Path, way: Way, seconds: float, shuffle_mib: int) -> dict[str, float]:
+    """images/s of a core (films by CPU seconds of all processes), and of this machine by the clock; films in a window."""
     dataset = open_dataset(str(work / "dataset"), ("train",))
-    settings = StreamSettings(image_px=IMAGE_PX, batch_size=BATCH, augment_on=way.augment_on, cache=way.cache)
+    settings = StreamSettings(
+        image_px=IMAGE_PX,
+        batch_size=BATCH,
+        augment_on=way.augment_on,
+        cache=way.cache,
+        shuffle_mib=shuffle_mib,
+    )
     reader = local_tables
     if way.by_ray:
         import ray
@@ -68,7 +76,7 @@ def core_images_per_s(work: Path, way: Way, seconds: float) -> dict[str, float]:
     took, cpu = time.perf_counter() - begun, _cpu_s() - cpu
     batches.close()  # type: ignore[attr-defined]
     stream.close()
-    return {"of_a_core": films / cpu, "of_the_machine": films / took}
+    return {"of_a_core": films / cpu, "of_the_machine": films / took, "window": stream.window_films}
 
 
 def _batches(stream: Stream) -> Iterator[int]:
@@ -107,14 +115,15 @@ class _Counted:
 class _CountingFolder(Folder):
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.is_local = False  # row groups are then read as from an object store
         self.asked: list[int] = []
 
-    def open(self, name: str) -> Any:
-        return _Counted(super().open(name), self.asked)
+    def open(self, name: str, *, ahead: bool = True) -> Any:
+        return _Counted(super().open(name, ahead=ahead), self.asked)
 
 
 def storage(work: Path) -> dict[str, float]:
-    """Of one row group, read by itself, as the first of a full shard: films, bytes encoded, bytes asked for, requests.
+    """Of one row group, the first of a full shard, read by itself: films, bytes encoded, bytes asked for, in how many parts.
 
     In a large data set hardly any two row groups of a window lie in one shard.
     """
