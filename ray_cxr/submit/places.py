@@ -18,13 +18,14 @@ from ray_cxr.storage import Folder
 COMMANDS: dict[str, tuple[str, ...]] = {
     "prepare": ("dataset", "source", "split"),
     "explore": ("dataset", "source", "split"),
-    "train": ("dataset", "out", "model"),
-    "crossval": ("dataset", "out", "model"),
-    "tune": ("dataset", "out", "model"),
+    "train": ("dataset", "out", "model", "train"),
+    "crossval": ("dataset", "out", "model", "train"),
+    "tune": ("dataset", "out", "model", "train"),
 }
 """Commands that a cluster runs, and the parts of a job whose files they read or write."""
 _NAMED_WEIGHTS = ("none", "efficientnet-lite0", "imagenet")
 """As `model.sources.NAMED_WEIGHTS`, whose module takes seconds to import."""
+_SQLITE = "sqlite:///"
 
 Change = Callable[[str, str], str]
 """Setting and value → the value to put in its place."""
@@ -62,6 +63,7 @@ def change_places(raw: dict[str, Any], change: Change) -> None:
         raw[name] = change(name, raw[name])
     if raw["model"]["weights"] not in _NAMED_WEIGHTS:
         raw["model"]["weights"] = change("model.weights", raw["model"]["weights"])
+    raw["train"]["mlflow"] = _changed_tracking(raw["train"]["mlflow"], change)
     lists = raw["split"]["lists"]
     for name, paths in lists.items():
         lists[name] = [change(f"split.lists.{name}", path) for path in paths]
@@ -72,6 +74,14 @@ def change_places(raw: dict[str, Any], change: Change) -> None:
         for name in ("labels", "patients", "pseudonym_key_file"):
             if isinstance(source.get(name), str):
                 source[name] = change(f"{above}.{name}", source[name])
+
+
+def _changed_tracking(uri: str | None, change: Change) -> str | None:
+    """MLflow's address: a folder or a file of SQLite's is a place, a server is none."""
+    if uri is None or uri.startswith(("http:", "https:", "databricks")):
+        return uri
+    prefix = _SQLITE if uri.startswith(_SQLITE) else ""
+    return prefix + change("train.mlflow", uri.removeprefix(prefix))
 
 
 def refuse_unseen(places: Iterable[Place], shared: Sequence[str], *, same_machine: bool) -> None:
