@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 """Commands that a cluster runs, and the parts of a job whose files they read or write."""
 _NAMED_WEIGHTS = ("none", "efficientnet-lite0", "imagenet")
 """As `model.sources.NAMED_WEIGHTS`, whose module takes seconds to import."""
+_SQLITE = "sqlite:///"
 
 Change = Callable[[str, str], str]
 """Setting and value → the value to put in its place."""
@@ -62,9 +63,7 @@ def change_places(raw: dict[str, Any], change: Change) -> None:
         raw[name] = change(name, raw[name])
     if raw["model"]["weights"] not in _NAMED_WEIGHTS:
         raw["model"]["weights"] = change("model.weights", raw["model"]["weights"])
-    tracking = raw["train"]["mlflow"]
-    if tracking is not None and "://" not in tracking and tracking != "databricks":
-        raw["train"]["mlflow"] = change("train.mlflow", tracking)
+    raw["train"]["mlflow"] = _changed_tracking(raw["train"]["mlflow"], change)
     lists = raw["split"]["lists"]
     for name, paths in lists.items():
         lists[name] = [change(f"split.lists.{name}", path) for path in paths]
@@ -75,6 +74,14 @@ def change_places(raw: dict[str, Any], change: Change) -> None:
         for name in ("labels", "patients", "pseudonym_key_file"):
             if isinstance(source.get(name), str):
                 source[name] = change(f"{above}.{name}", source[name])
+
+
+def _changed_tracking(uri: str | None, change: Change) -> str | None:
+    """MLflow's address: a folder or a file of SQLite's is a place, a server is none."""
+    if uri is None or uri.startswith(("http:", "https:", "databricks")):
+        return uri
+    prefix = _SQLITE if uri.startswith(_SQLITE) else ""
+    return prefix + change("train.mlflow", uri.removeprefix(prefix))
 
 
 def refuse_unseen(places: Iterable[Place], shared: Sequence[str], *, same_machine: bool) -> None:

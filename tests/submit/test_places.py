@@ -42,6 +42,17 @@ def test_weights_are_a_place_unless_they_have_a_name(weights: str, count: int) -
     assert job.model.weights == (_here(weights) if count else weights)
 
 
+@pytest.mark.parametrize(("uri", "sent", "place"), [
+    ("runs", _here("runs"), _here("runs")), ("file:///m", "/m", "/m"), ("sqlite:///m.db", f"sqlite:///{_here('m.db')}", _here("m.db")),
+    ("https://mlflow.example", "https://mlflow.example", None), ("databricks", "databricks", None),
+])  # fmt: skip
+def test_a_folder_of_mlflows_is_a_place_and_a_server_is_none(uri: str, sent: str, place: str | None) -> None:
+    for command in ("train", "crossval", "tune"):
+        job, places = absolute(load_job(None, [f"train.mlflow={uri}"]), command)
+        assert job.train.mlflow == sent
+        assert [p.value for p in places if p.setting == "train.mlflow"] == ([place] if place else [])
+
+
 def test_lists_and_several_sources_are_named_by_their_place_in_the_job() -> None:
     job = load_job(None, [
         'source=[{kind: csv, images: a, labels: a.csv, pseudonym_key_file: key}, {kind: folder, images: b, patients: p.csv}]',
@@ -78,8 +89,7 @@ def test_every_setting_that_is_a_text_is_a_place_or_known_not_to_be() -> None:
     }  # fmt: skip
     assert texts - no_places == {
         "dataset", "out", "model.weights", "source.images", "source.labels", "source.patients", "source.pseudonym_key_file",
-        "split.lists.test", "split.lists.train", "split.lists.train_validation", "split.lists.validation",
-        "train.mlflow",
+        "split.lists.test", "split.lists.train", "split.lists.train_validation", "split.lists.validation", "train.mlflow",
     }, "is it a place? then change_places must know it"  # fmt: skip
 
 
