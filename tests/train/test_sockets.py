@@ -3,6 +3,7 @@
 import http.client
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import time
@@ -28,6 +29,8 @@ METHODS = (
 """One of each of Ray's gRPC services that a process of a run offers."""
 HEALTH = "/api/local_raylet_healthz"
 """Open to all, as the page says."""
+FIXED_PORTS = "AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT"
+"""Ray's names for ports that are the same on every machine: where another Ray has them, a program goes without."""
 Row = tuple[str, str, str]
 """Program, network, guard."""
 
@@ -88,6 +91,12 @@ def listeners(run: Any) -> set[Listener]:
         with suppress(psutil.NoSuchProcess):
             programs[process.pid] = _program(process, run.process.pid)
     return {Listener(programs[pid], address, port) for pid, address, port in _sockets() if pid in programs}
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def by_grpc(one: Listener, token: str | None = None) -> set[str]:
@@ -183,6 +192,8 @@ def training(
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
             patch.delenv(name, raising=False)
         patch.setenv("HOME", str(home))
+        for name in FIXED_PORTS:
+            patch.setenv(name, str(_free_port()))
         run = module_drive(nih_job(f"dataset={nih_dataset}", "train.workers=2"), "step", 240)
         run.until_at("step")
         # Some of Ray's programs take longer to open their ports than the first step does.
